@@ -1,0 +1,292 @@
+"""What the rooms say to each other, and what somebody with another database or another storage writes.
+
+The docstrings are the specification; `msr_async.testing` holds a contract suite for each protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from .events import Observer
+from .models import (
+    AppliedMigration,
+    DatabaseInfo,
+    Issue,
+    LockInfo,
+    Manifest,
+    Part,
+    PartTotals,
+    RestoreTotals,
+    Script,
+    Selection,
+    SnapshotDetails,
+    Version,
+)
+
+ConnT = TypeVar("ConnT")
+ConnT_contra = TypeVar("ConnT_contra", contravariant=True)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """How a backup is put back. `owners` and `privileges` off: everything belongs to the restoring role."""
+
+    owners: bool = True
+    privileges: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransactionConfig:
+    """How a unit of work is run. Room for isolation level and retries; the database's defaults until then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationContext(Generic[ConnT]):
+    """The second argument of a Python migration's `up` and `down`."""
+
+    version: Version
+    name: str
+    handler: DatabaseMigrationHandler[ConnT]
+
+
+class SchemaVersion(Protocol[ConnT_contra]):
+    """The book of what was applied."""
+
+    async def applied(self) -> Sequence[AppliedMigration]:
+        """The history in the order of versions; empty when there is no book yet. Reads only, takes no lock."""
+        ...
+
+    async def ensure(self) -> None:
+        """Make the book if it is not there. Called with the migration lock held."""
+        ...
+
+    async def record(self, conn: ConnT_contra, entry: AppliedMigration, /) -> None:
+        """Write a line in the unit of work that `conn` belongs to, so that the line and the change are one."""
+        ...
+
+    async def forget(self, conn: ConnT_contra, version: Version, /) -> None:
+        """Strike a line out, in the same way."""
+        ...
+
+
+class Lock(Protocol):
+    """At most one holder per database and book, over all processes. A holder that dies frees it."""
+
+    def hold(self, *, timeout: float, waiting: Callable[[LockInfo | None, float], None]) -> AbstractAsyncContextManager[None]:
+        """Hold the lock inside the block. `waiting(holder, seconds)` is called now and then while somebody else has it.
+
+        Raises:
+            LockNotAcquired: after `timeout` seconds, naming the holder.
+        """
+        ...
+
+    async def status(self) -> LockInfo | None:
+        """Who holds it, without taking it."""
+        ...
+
+
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Snapshot(Protocol):
+    """One point in time of a database."""
+
+    @property
+    def token(self) -> str:
+        """What other processes join this point in time with: an exported snapshot's id, a read time."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """All that there is to dump, biggest first. Independent of each other: the executor dumps many at once."""
+        ...
+
+    async def dump(self, part: Part, send: Send, /) -> PartTotals:
+        """Send the rows of a part in pieces of any size; the sizes and rows are counted by both sides and compared."""
+        ...
+
+    async def details(self) -> SnapshotDetails:
+        """What is not rows. May run while parts are being dumped."""
+        ...
+
+
+class Restoration(Protocol):
+    """A restore under way. Leaving the block without `finish()` puts the target back to what it was, where it can."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """How many parts may be loaded at once; 1 where the restore is one transaction."""
+        ...
+
+    async def load(self, part: Part, chunks: AsyncIterator[bytes], /) -> PartTotals:
+        """Load a part. Chunks end at row ends and have been checked before they are handed in."""
+        ...
+
+    async def finish(self) -> RestoreTotals:
+        """Everything that comes after the rows, then this side's checks, then make it final."""
+        ...
+
+
+class Backup(Protocol):
+    """Data that can be carried away and brought back."""
+
+    def snapshot(self, selection: Selection, /, *, complete: bool) -> AbstractAsyncContextManager[Snapshot]:
+        """One point in time, for as long as the block lasts.
+
+        Args:
+            selection: whose rows to carry; what holds the rows (the schema) is always carried whole.
+            complete: refuse, before anything is read, when only data could be taken (a tool is missing).
+        """
+        ...
+
+    def restoration(
+        self, manifest: Manifest, documents: Mapping[str, bytes], options: RestoreOptions, notify: Callable[[str], None], /
+    ) -> AbstractAsyncContextManager[Restoration]:
+        """Begin to replace what the target holds by the backup's content. `notify` takes one line per phase.
+
+        The engine has checked the file and holds the migration lock.
+        """
+        ...
+
+
+class DatabaseMigrationHandler(Protocol[ConnT]):
+    """A database that can be migrated. Owns its connections: `async with` opens and closes it."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages; never holds a secret."""
+        ...
+
+    @property
+    def db(self) -> Any:
+        """The native client, for scripts and services."""
+        ...
+
+    @property
+    def schema_version(self) -> SchemaVersion[ConnT]: ...
+
+    @property
+    def lock(self) -> Lock | None:
+        """None means: not offered."""
+        ...
+
+    @property
+    def backup(self) -> Backup | None:
+        """None means: not offered."""
+        ...
+
+    async def __aenter__(self) -> DatabaseMigrationHandler[ConnT]: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def check_connection(self) -> None:
+        """Raises:
+        ConnectionFailed: with the reason and what to do.
+        """
+        ...
+
+    async def describe(self) -> DatabaseInfo:
+        """Which database this is, and whether it is empty."""
+        ...
+
+    def inspect(self, script: Script, /) -> Sequence[Issue]:
+        """What is wrong with a script of this database's language, found without running it."""
+        ...
+
+    async def run(self, work: Callable[[ConnT], Awaitable[T]], /, *, transaction: TransactionConfig | None) -> T:
+        """Run `work` with a connection: in one transaction, or without one when `transaction` is None.
+
+        What `work` raises undoes the transaction and is raised again. After an error or a cancellation the connection
+        is usable again or closed, never left half-way.
+        """
+        ...
+
+    async def execute(self, conn: ConnT, script: Script, /) -> None:
+        """Run a script of this database's own language (several statements allowed).
+
+        Raises:
+            ScriptFailed: with the place in the file.
+        """
+        ...
+
+
+class StorageWriter(Protocol):
+    async def write(self, data: bytes, /) -> None:
+        """Append. Raises `StorageFull` when there is no room."""
+        ...
+
+
+class StorageReader(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    async def read(self, offset: int, length: int, /) -> bytes:
+        """Exactly `length` bytes from `offset`; fewer only at the end of the file."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """One complete file of a storage."""
+
+    name: str
+    path: Path
+    size: int
+    modified: float
+    """Seconds since the epoch."""
+
+
+class Storage(Protocol):
+    """Where bytes rest. What it lists is complete: a file appears under its name only when all of it is safe."""
+
+    def create(self, name: str, /) -> AbstractAsyncContextManager[StorageWriter]:
+        """Write a new file. It is published when the block ends well and leaves nothing behind when it does not.
+
+        Raises:
+            StorageError: when the name is taken; nothing is ever overwritten.
+        """
+        ...
+
+    def open(self, name: str, /) -> AbstractAsyncContextManager[StorageReader]:
+        """Raises:
+        BackupNotFound: when there is no such file.
+        """
+        ...
+
+    def path(self, name: str, /) -> Path:
+        """Where the file stands, or will."""
+        ...
+
+    async def list(self) -> Sequence[StoredFile]:
+        """Complete files only, newest last; a folder that does not exist yet is empty."""
+        ...
+
+    async def delete(self, name: str, /) -> None:
+        """Raises:
+        BackupNotFound: when there is no such file.
+        """
+        ...
+
+
+__all__ = [
+    "Backup",
+    "DatabaseMigrationHandler",
+    "Lock",
+    "MigrationContext",
+    "Observer",
+    "Restoration",
+    "RestoreOptions",
+    "SchemaVersion",
+    "Send",
+    "Snapshot",
+    "Storage",
+    "StorageReader",
+    "StorageWriter",
+    "StoredFile",
+    "TransactionConfig",
+]
