@@ -1,0 +1,307 @@
+"""Reading a database at one point in time: one leader keeps the snapshot, many connections read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+import asyncpg
+
+from ..errors import BackupFailed, LockTimeout, PermissionMissing, ToolMissing
+from ..models import Column, DatabaseInfo, Manifest, Part, PartTotals, Selection, SnapshotDetails
+from ..protocols import RestoreOptions, Send
+from . import catalog, schema, tables
+from .connecting import Target, close, connect, refuse_pooler
+from .driver import Connection
+from .quoting import literal, qualified
+from .restoration import CATALOG, LARGE_OBJECTS, SEQUENCES, PostgresRestoration, restoration
+from .session import Session
+from .translating import is_lost, translating
+
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# row_security=off makes hidden rows an error; synchronize_seqscans=off keeps rows in their order on disk
+_READING = "SET row_security = off; SET search_path = ''; SET synchronize_seqscans = off"
+_COALESCE_BELOW = 65_536
+_LOCK_ATTEMPTS = 5
+
+_LARGE_OBJECTS = """
+SELECT coalesce(json_agg(json_build_object('oid', m.oid::bigint, 'owner', pg_get_userbyid(m.lomowner), 'comment', d.description,
+  'grants', (SELECT json_agg(json_build_object('to', CASE x.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(x.grantee) END,
+      'privilege', x.privilege_type, 'grantable', x.is_grantable)) FROM aclexplode(m.lomacl) x)) ORDER BY m.oid), '[]')::text
+FROM pg_largeobject_metadata m LEFT JOIN pg_description d ON d.classoid = 'pg_largeobject'::regclass AND d.objoid = m.oid AND d.objsubid = 0
+"""
+_SEQUENCES = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+class PostgresBackup:
+    """Both directions for one database."""
+
+    def __init__(
+        self,
+        target: Callable[[], Awaitable[Target]],
+        session: Session,
+        describe: Callable[[], Awaitable[DatabaseInfo]],
+        *,
+        lock_timeout: float,
+    ) -> None:
+        self._target = target
+        self._session = session
+        self._describe = describe
+        self._lock_timeout = lock_timeout
+
+    @asynccontextmanager
+    async def snapshot(self, selection: Selection, /, *, complete: bool) -> AsyncIterator[PostgresSnapshot]:
+        target = await self._target()
+        leader = await connect(target, _READING)
+        snapshot = PostgresSnapshot(target, leader, selection, self._lock_timeout)
+        done = False
+        try:
+            await snapshot.open(complete=complete)
+            yield snapshot
+            with translating("Closing the snapshot", leader):
+                # a leader that was lost took the snapshot with it: who joined late may have seen another moment
+                await leader.execute("COMMIT")
+            done = True
+        finally:
+            await snapshot.close(abruptly=not done)
+
+    def restoration(
+        self,
+        manifest: Manifest,
+        documents: Mapping[str, bytes],
+        options: RestoreOptions,
+        notify: Callable[[str], None],
+        /,
+    ) -> AbstractAsyncContextManager[PostgresRestoration]:
+        return restoration(
+            self._target,
+            self._session,
+            self._describe,
+            manifest,
+            documents,
+            options,
+            notify,
+            lock_timeout=self._lock_timeout,
+        )
+
+
+class PostgresSnapshot:
+    """One exported snapshot. Tables are locked against DDL before it is taken, so that none shows up empty."""
+
+    def __init__(self, target: Target, leader: Connection, selection: Selection, lock_timeout: float) -> None:
+        self._target = target
+        self._leader = leader
+        self._leader_turn = anyio.Lock()
+        self._selection = selection
+        self._lock_timeout = lock_timeout
+        self._idle: list[Connection] = []
+        self._all: list[Connection] = []
+        self._tool: schema.Tool | None = None
+        self._tool_missing = ""
+        self._tables: dict[tuple[str, ...], tables.Table] = {}
+        self._left_out: list[str] = []
+        self.token = ""
+        self.parts: Sequence[Part] = ()
+
+    async def open(self, *, complete: bool) -> None:
+        leader = self._leader
+        major = leader.get_server_version().major
+        await refuse_pooler(leader, "a snapshot cannot be shared through it")
+        try:
+            self._tool = await schema.find(major)
+        except ToolMissing as error:
+            if complete:
+                raise
+            self._tool_missing = str(error)
+        with translating("Locking the tables for the backup", leader):
+            await leader.execute(f"SET lock_timeout = {int(self._lock_timeout * 1000)}")
+            found = await self._lock_tables()
+        with translating("Taking the snapshot", leader):
+            large_objects = await leader.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")
+            large_bytes = await leader.fetchval(tables.LARGE_OBJECT_BYTES) if large_objects else 0
+            self.token = await leader.fetchval("SELECT pg_catalog.pg_export_snapshot()")
+        hidden = [table.label for table in found if table.hidden_rows]
+        if hidden:
+            raise PermissionMissing(
+                f"Row-level security hides rows of {', '.join(hidden[:5])}{' ...' if len(hidden) > 5 else ''} from this role, "
+                "and a backup without them would not be one.",
+                hint="Use a role with BYPASSRLS.",
+            )
+        holding = [table for table in found if table.kind == "r"]
+        chosen = [table for table in holding if tables.wanted(table, self._selection)]
+        self._left_out = [table.label for table in holding if table not in chosen]
+        self._tables = {table.names: table for table in chosen}
+        self.parts = tables.cut(chosen, slices_by_ctid=major >= 14)
+        if large_objects:
+            part = Part(
+                kind=tables.LARGE_OBJECTS,
+                names=("large objects",),
+                columns=tables.LARGE_OBJECT_COLUMNS,
+                estimate=large_bytes,
+            )
+            self.parts = [*self.parts, part]
+
+    async def _lock_tables(self) -> list[tables.Table]:
+        """ACCESS SHARE on every table, then the snapshot, then a look whether the tables are still those."""
+        leader = self._leader
+        before = await self._list()
+        for _ in range(_LOCK_ATTEMPTS):
+            await leader.execute(_BEGIN)
+            # LOCK takes no snapshot: the first query after it does
+            for start in range(0, len(before), 500):
+                names = ", ".join(f"ONLY {qualified(table.names)}" for table in before[start : start + 500])
+                try:
+                    await leader.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+                except asyncpg.UndefinedTableError:
+                    break  # dropped in between: look again
+            else:
+                after = await self._list()
+                if [table.identity for table in after] == [table.identity for table in before]:
+                    return after
+            await leader.execute("ROLLBACK")
+            before = await self._list()
+        raise BackupFailed(
+            "Tables are being created and dropped all the time.", hint="Run the backup when that has ended."
+        )
+
+    async def _list(self) -> list[tables.Table]:
+        return [_table(row) for row in await self._leader.fetch(tables.QUERY)]
+
+    async def dump(self, part: Part, send: Send, /) -> PartTotals:
+        connection = await self._reader()
+        try:
+            totals = await self._copy(connection, part, send)
+        except LockTimeout:
+            # Somebody waits for an exclusive lock on this table, and whoever asks now stands behind him; the leader
+            # has its lock already. Nothing was sent yet: the lock comes before the first row.
+            self._idle.append(connection)
+            await connection.execute("ROLLBACK")
+            await self._join(connection)
+            async with self._leader_turn:
+                return await self._copy(self._leader, part, send)
+        except BaseException:
+            # a cancelled COPY poisons its connection now and then
+            await close(connection, abruptly=True)
+            raise
+        self._idle.append(connection)
+        return totals
+
+    async def _copy(self, connection: Connection, part: Part, send: Send) -> PartTotals:
+        sent = 0
+
+        async def receive(piece: bytes) -> None:
+            nonlocal sent
+            sent += len(piece)
+            await send(piece)
+            if len(piece) < _COALESCE_BELOW:
+                # asyncpg stops reading while we sleep and the kernel's buffer fills: fewer, bigger pieces, half the CPU
+                await anyio.sleep(0.001)
+
+        with translating(f"Reading {part}", connection):
+            status = await connection.copy_from_query(
+                tables.copy_statement(part, self._tables.get(part.names)), output=receive
+            )
+        return PartTotals(rows=int(status.split()[-1]), raw_bytes=sent)
+
+    async def _reader(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        connection = await connect(self._target, f"{_READING}; SET lock_timeout = {int(self._lock_timeout * 1000)}")
+        self._all.append(connection)
+        await self._join(connection)
+        return connection
+
+    async def _join(self, connection: Connection) -> None:
+        with translating("Joining the snapshot", connection):
+            try:
+                await connection.execute(f"{_BEGIN}; SET TRANSACTION SNAPSHOT {literal(self.token)}")
+            except asyncpg.PostgresError as error:
+                if is_lost(error) or not self._leader.is_closed():
+                    raise
+                raise BackupFailed(
+                    "The connection that holds the snapshot was lost, and the point in time with it.",
+                    hint="Run the backup again.",
+                ) from error
+
+    async def details(self) -> SnapshotDetails:
+        documents: dict[str, bytes] = {}
+        notes: list[str] = []
+        leader = self._leader
+        if self._tool is not None:
+            for name, section in ((schema.PRE_DATA, "pre-data"), (schema.POST_DATA, "post-data")):
+                documents[name] = await schema.dump_section(
+                    self._tool, self._target, section=section, snapshot=self.token, lock_timeout=self._lock_timeout
+                )
+        else:
+            notes.append(f"It holds rows but no schema: {self._tool_missing}")
+        if self._left_out:
+            shown = ", ".join(self._left_out[:10]) + (" ..." if len(self._left_out) > 10 else "")
+            notes.append(f"It leaves out the rows of {len(self._left_out)} tables: {shown}.")
+        async with self._leader_turn:
+            with translating("Reading the catalogue", leader):
+                found = await catalog.read(leader)
+                documents[CATALOG] = found.encode()
+                documents[SEQUENCES] = await self._sequences()
+                documents[LARGE_OBJECTS] = (await leader.fetchval(_LARGE_OBJECTS)).encode()
+                subscriptions = (
+                    await leader.fetchval(
+                        "SELECT count(*) FROM pg_catalog.pg_stat_subscription s JOIN pg_catalog.pg_database d ON d.datname = "
+                        "pg_catalog.current_database() JOIN pg_catalog.pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid"
+                    )
+                    if await leader.fetchval(
+                        "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')"
+                    )
+                    else 0
+                )
+        if subscriptions:
+            notes.append("It leaves out subscriptions: they belong to the server that follows another.")
+        complete = self._tool is not None and not self._left_out
+        return SnapshotDetails(
+            documents=documents, fingerprint=found.fingerprint, complete=complete, notes=tuple(notes)
+        )
+
+    async def _sequences(self) -> bytes:
+        """Positions are not part of a snapshot; read after it, they are never behind its rows."""
+        names = [(row[0], row[1]) for row in await self._leader.fetch(_SEQUENCES)]
+        states = []
+        for start in range(0, len(names), 200):
+            block = names[start : start + 200]
+            query = " UNION ALL ".join(
+                f"SELECT {index}, last_value, is_called FROM {qualified(name)}" for index, name in enumerate(block)
+            )
+            for index, last_value, is_called in await self._leader.fetch(query):
+                states.append({"names": block[index], "last_value": last_value, "is_called": is_called})
+        return json.dumps(states, ensure_ascii=False, indent=1).encode()
+
+    async def close(self, *, abruptly: bool) -> None:
+        for connection in [*self._all, self._leader]:
+            await close(connection, abruptly=abruptly)
+
+
+def _table(row: asyncpg.Record) -> tables.Table:
+    return tables.Table(
+        oid=row["oid"],
+        schema=row["schema"],
+        name=row["name"],
+        kind=row["kind"],
+        config=row["config"],
+        condition=row["condition"],
+        heap=row["heap"],
+        total=row["total"],
+        heap_am=row["heap_am"],
+        hidden_rows=row["hidden_rows"],
+        root=row["root"],
+        columns=tuple(
+            Column(name=name, type=type_) for name, type_ in zip(row["columns"] or (), row["types"] or (), strict=True)
+        ),
+        has_columns=row["has_columns"],
+    )

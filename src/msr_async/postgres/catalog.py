@@ -1,0 +1,244 @@
+"""What a database looks like, apart from its rows: read as sorted (section, name, definition) lines and hashed.
+
+Two databases with equal fingerprints have the same tables, columns, types, constraints, indexes, views, functions, triggers,
+policies, sequences and comments. Nothing in it depends on object ids, on column numbers that dropped columns left
+behind, or on the order of creation. Facts: https://www.postgresql.org/docs/current/catalogs.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .driver import Connection
+
+# Invalid indexes (left by a failed CREATE INDEX CONCURRENTLY) and NOT NULL constraints' own names (18) are not compared:
+# pg_dump leaves the former out, and a column says itself whether it is NOT NULL.
+_QUERY = r"""
+WITH member AS MATERIALIZED (
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+), space AS MATERIALIZED (
+  SELECT oid, nspname FROM pg_namespace n
+  WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+), rel AS MATERIALIZED (
+  SELECT c.*, s.nspname, format('%I.%I', s.nspname, c.relname) AS name
+  FROM pg_class c JOIN space s ON s.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c', 'i', 'I')
+    AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_class'::regclass AND objid = c.oid)
+    AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_type'::regclass AND objid = c.reltype AND c.reltype <> 0)
+)
+SELECT 'schema' AS section, format('%I', nspname) AS name, '' AS definition FROM space s
+  WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_namespace'::regclass AND objid = s.oid)
+UNION ALL
+SELECT 'extension', format('%I', extname), extnamespace::regnamespace::text FROM pg_extension
+UNION ALL
+SELECT 'relation', name, concat_ws(' ', relkind, relpersistence, relreplident,
+    CASE WHEN relrowsecurity THEN 'rls' END, CASE WHEN relforcerowsecurity THEN 'force rls' END,
+    (SELECT amname FROM pg_am a WHERE a.oid = relam AND relkind IN ('r', 'm')),
+    (SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace),
+    (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(reloptions) o),
+    CASE WHEN reloftype <> 0 THEN 'of ' || reloftype::regtype END,
+    CASE WHEN relkind = 'p' THEN 'by ' || pg_get_partkeydef(oid) END,
+    CASE WHEN relispartition THEN pg_get_expr(relpartbound, oid) END,
+    (SELECT 'inherits ' || string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno) FROM pg_inherits WHERE inhrelid = rel.oid),
+    CASE WHEN relkind = 'm' AND NOT relispopulated THEN 'unpopulated' END)
+  FROM rel WHERE relkind NOT IN ('i', 'I')
+UNION ALL
+SELECT 'column', format('%s.%I', rel.name, a.attname), concat_ws(' ',
+    row_number() OVER (PARTITION BY rel.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
+    CASE WHEN a.attnotnull THEN 'not null' END, 'default ' || pg_get_expr(d.adbin, d.adrelid),
+    nullif('identity ' || a.attidentity::text, 'identity '), nullif('generated ' || a.attgenerated::text, 'generated '),
+    CASE WHEN a.attcollation <> t.typcollation THEN 'collate ' || a.attcollation::regcollation END,
+    CASE WHEN rel.relkind IN ('r', 'p', 'm') THEN 'storage ' || a.attstorage::text END, nullif('compression ' || a.attcompression::text, 'compression '),
+    CASE WHEN a.attstattarget >= 0 THEN 'statistics ' || a.attstattarget END,
+    (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o),
+    CASE WHEN NOT a.attislocal THEN 'inherited' END)
+  FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE rel.relkind NOT IN ('i', 'I', 'S')
+UNION ALL
+SELECT 'constraint', format('%s.%I', coalesce(rel.name, c.contypid::regtype::text), c.conname),
+    pg_get_constraintdef(c.oid) || CASE WHEN c.conislocal THEN '' ELSE ' inherited' END
+  FROM pg_constraint c LEFT JOIN rel ON rel.oid = c.conrelid
+  WHERE c.contype NOT IN ('t', 'n') AND (rel.oid IS NOT NULL OR c.conrelid = 0 AND c.connamespace IN (SELECT oid FROM space)
+    AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_type'::regclass AND objid = c.contypid))
+UNION ALL
+SELECT 'index', rel.name, concat_ws(' ', pg_get_indexdef(rel.oid), CASE WHEN i.indisclustered THEN 'clustered' END,
+    CASE WHEN i.indisreplident THEN 'replica identity' END,
+    (SELECT 'statistics ' || string_agg(attnum || '=' || attstattarget, ',' ORDER BY attnum) FROM pg_attribute
+      WHERE attrelid = rel.oid AND attstattarget >= 0))
+  FROM rel JOIN pg_index i ON i.indexrelid = rel.oid WHERE i.indisvalid OR rel.relkind = 'I'
+UNION ALL
+SELECT 'sequence', rel.name, concat_ws(' ', s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
+    (SELECT format('%s by %s.%s', CASE deptype WHEN 'i' THEN 'identity' ELSE 'owned' END, refobjid::regclass, attname)
+      FROM pg_depend JOIN pg_attribute a ON a.attrelid = refobjid AND a.attnum = refobjsubid
+      WHERE classid = 'pg_class'::regclass AND objid = rel.oid AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i') LIMIT 1))
+  FROM rel JOIN pg_sequence s ON s.seqrelid = rel.oid
+UNION ALL
+SELECT 'view', name, pg_get_viewdef(oid) FROM rel WHERE relkind IN ('v', 'm')
+UNION ALL
+SELECT 'function', format('%s %s', p.prokind, p.oid::regprocedure), CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE
+    (SELECT concat_ws(' ', a.aggkind, a.aggnumdirectargs, a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggmtransfn,
+       a.aggminvtransfn, a.aggmfinalfn, a.aggsortop::regoperator, a.aggtranstype::regtype, a.agginitval, a.aggminitval, a.aggfinalextra,
+       a.aggfinalmodify, pg_get_function_arguments(p.oid)) FROM pg_aggregate a WHERE a.aggfnoid = p.oid) END
+  FROM pg_proc p WHERE p.pronamespace IN (SELECT oid FROM space)
+    AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+UNION ALL
+SELECT 'type', t.oid::regtype::text, concat_ws(' ', t.typtype, t.typcategory, t.typlen, t.typnotnull, t.typdefault,
+    CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
+    CASE WHEN t.typtype = 'd' AND t.typcollation <> 0 THEN t.typcollation::regcollation::text END,
+    (SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
+    (SELECT concat_ws(' ', r.rngsubtype::regtype, r.rngcanonical, r.rngsubdiff, r.rngcollation) FROM pg_range r WHERE r.rngtypid = t.oid))
+  FROM pg_type t WHERE t.typnamespace IN (SELECT oid FROM space) AND t.typtype IN ('b', 'c', 'd', 'e', 'r')
+    AND NOT (t.typtype = 'b' AND EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid))
+    AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
+    AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_type'::regclass AND objid = t.oid)
+UNION ALL
+SELECT 'trigger', format('%s.%I', rel.name, g.tgname), g.tgenabled::text || ' ' || pg_get_triggerdef(g.oid)
+  FROM pg_trigger g JOIN rel ON rel.oid = g.tgrelid WHERE NOT g.tgisinternal
+UNION ALL
+SELECT 'rule', format('%s.%I', rel.name, r.rulename), r.ev_enabled::text || ' ' || pg_get_ruledef(r.oid)
+  FROM pg_rewrite r JOIN rel ON rel.oid = r.ev_class WHERE r.rulename <> '_RETURN'
+UNION ALL
+SELECT 'policy', format('%s.%I', rel.name, p.polname), concat_ws(' ', p.polcmd, p.polpermissive,
+    (SELECT string_agg(CASE r WHEN 0 THEN 'public' ELSE r::regrole::text END, ',' ORDER BY r::regrole::text) FROM unnest(p.polroles) r),
+    'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid))
+  FROM pg_policy p JOIN rel ON rel.oid = p.polrelid
+UNION ALL
+SELECT 'statistics', format('%I.%I', s.nspname, x.stxname), pg_get_statisticsobjdef(x.oid)
+  FROM pg_statistic_ext x JOIN space s ON s.oid = x.stxnamespace
+UNION ALL
+SELECT 'event trigger', format('%I', evtname), concat_ws(' ', evtevent, evtfoid::regproc, evtenabled, evttags) FROM pg_event_trigger e
+  WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_event_trigger'::regclass AND objid = e.oid)
+UNION ALL
+SELECT 'publication', format('%I', pubname), concat_ws(' ', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
+    (SELECT string_agg(r.prrelid::regclass::text || ' ' || coalesce(pg_get_expr(r.prqual, r.prrelid), '') || coalesce(r.prattrs::text, ''), ','
+       ORDER BY r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid)) FROM pg_publication p
+UNION ALL
+SELECT 'other', format('%s %s', i.type, i.identity), '' FROM (
+    SELECT 'pg_operator'::regclass AS c, oid FROM pg_operator UNION ALL SELECT 'pg_opclass'::regclass, oid FROM pg_opclass
+    UNION ALL SELECT 'pg_opfamily'::regclass, oid FROM pg_opfamily UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation
+    UNION ALL SELECT 'pg_conversion'::regclass, oid FROM pg_conversion UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast
+    UNION ALL SELECT 'pg_transform'::regclass, oid FROM pg_transform UNION ALL SELECT 'pg_language'::regclass, oid FROM pg_language
+    UNION ALL SELECT 'pg_am'::regclass, oid FROM pg_am UNION ALL SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config
+    UNION ALL SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict UNION ALL SELECT 'pg_ts_parser'::regclass, oid FROM pg_ts_parser
+    UNION ALL SELECT 'pg_ts_template'::regclass, oid FROM pg_ts_template
+    UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
+  ) o CROSS JOIN LATERAL pg_identify_object(o.c, o.oid, 0) i
+  WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM member WHERE classid = o.c AND objid = o.oid)
+UNION ALL
+SELECT 'comment', format('%s %s', i.type, i.identity), d.description
+  FROM pg_description d CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i
+  WHERE d.objoid >= 16384 AND NOT EXISTS (SELECT FROM member WHERE classid = d.classoid AND objid = d.objoid)
+    AND d.classoid <> 'pg_largeobject'::regclass
+    AND NOT (d.classoid = 'pg_extension'::regclass)
+    AND NOT (d.classoid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c WHERE c.oid = d.objoid AND c.contype = 'n'))
+"""
+
+# What belongs to whom and who may do what: told apart, because a restore may leave it out on purpose.
+_RIGHTS_QUERY = r"""
+WITH member AS MATERIALIZED (
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+), space AS MATERIALIZED (
+  SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+), thing AS (
+  SELECT 'pg_class'::regclass AS class, oid, 0 AS sub, relowner AS owner, coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)) AS acl
+    FROM pg_class WHERE relnamespace IN (SELECT oid FROM space) AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+  UNION ALL SELECT 'pg_class'::regclass, attrelid, attnum, NULL, attacl FROM pg_attribute
+    WHERE attacl IS NOT NULL AND NOT attisdropped AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace IN (SELECT oid FROM space))
+  UNION ALL SELECT 'pg_namespace'::regclass, oid, 0, nspowner, coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace WHERE oid IN (SELECT oid FROM space)
+  UNION ALL SELECT 'pg_proc'::regclass, oid, 0, proowner, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc WHERE pronamespace IN (SELECT oid FROM space)
+  UNION ALL SELECT 'pg_type'::regclass, oid, 0, typowner, coalesce(typacl, acldefault('T', typowner)) FROM pg_type t WHERE typnamespace IN (SELECT oid FROM space)
+    AND (typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')) AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+    AND typtype <> 'm'
+)
+SELECT 'rights' AS section, format('%s %s', i.type, i.identity) AS name, concat_ws(' ', 'owner ' || pg_get_userbyid(t.owner),
+    (SELECT string_agg(format('%s=%s%s', CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END, x.privilege_type,
+       CASE WHEN x.is_grantable THEN '*' ELSE '' END), ',' ORDER BY pg_get_userbyid(x.grantee), x.privilege_type, x.is_grantable) FROM (SELECT DISTINCT grantee, privilege_type, is_grantable FROM aclexplode(t.acl)) x)) AS definition
+  FROM thing t CROSS JOIN LATERAL pg_identify_object(t.class, t.oid, t.sub) i
+  WHERE NOT EXISTS (SELECT FROM member WHERE classid = t.class AND objid = t.oid)
+UNION ALL
+SELECT 'rights', format('default privileges of %s in %s for %s', pg_get_userbyid(defaclrole), coalesce(defaclnamespace::regnamespace::text, ''), defaclobjtype),
+    (SELECT string_agg(format('%s=%s%s', CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END, x.privilege_type,
+       CASE WHEN x.is_grantable THEN '*' ELSE '' END), ',' ORDER BY pg_get_userbyid(x.grantee), x.privilege_type, x.is_grantable) FROM aclexplode(defaclacl) x)
+  FROM pg_default_acl
+UNION ALL
+SELECT 'rights', format('extension %I', extname), 'version ' || extversion FROM pg_extension
+"""
+
+_PORTABLE_SECTIONS = (
+    "schema",
+    "relation",
+    "column",
+    "constraint",
+    "index",
+    "sequence",
+    "view",
+    "trigger",
+    "rule",
+    "policy",
+    "type",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """A database's structure at one moment: definitions by section and name."""
+
+    major: int
+    sections: Mapping[str, Mapping[str, str]]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything but who owns what."""
+        structure = {section: lines for section, lines in self.sections.items() if section != "rights"}
+        return hashlib.sha256(json.dumps(structure, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def encode(self) -> bytes:
+        document = {"major": self.major, "fingerprint": self.fingerprint, "sections": self.sections}
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, indent=1).encode()
+
+    @classmethod
+    def decode(cls, document: bytes) -> Catalog:
+        content = json.loads(document)
+        return cls(major=content["major"], sections=content["sections"])
+
+
+async def read(connection: Connection) -> Catalog:
+    """The catalogue as this connection's transaction sees it; its search_path must be empty, so that names are qualified."""
+    major = connection.get_server_version().major
+    sections: dict[str, dict[str, str]] = {}
+    for query in (_QUERY, _RIGHTS_QUERY):
+        for section, name, definition in await connection.fetch(query):
+            sections.setdefault(section, {})[name] = definition or ""
+    return Catalog(major=major, sections=sections)
+
+
+def differences(expected: Catalog, found: Catalog) -> list[str]:
+    """What differs in structure, a line each. Between majors only names are compared: the server words definitions anew."""
+    lines: list[str] = []
+    same_major = expected.major == found.major
+    for section in sorted({*expected.sections, *found.sections} - {"rights"}):
+        if same_major:
+            lines += _compare(section, expected.sections.get(section, {}), found.sections.get(section, {}))
+        elif section in _PORTABLE_SECTIONS:
+            left, right = expected.sections.get(section, {}), found.sections.get(section, {})
+            lines += _compare(section, dict.fromkeys(left, ""), dict.fromkeys(right, ""))
+    return lines
+
+
+def rights_differences(expected: Catalog, found: Catalog) -> list[str]:
+    """What differs in owners, privileges and versions of extensions."""
+    return _compare("rights of", expected.sections.get("rights", {}), found.sections.get("rights", {}))
+
+
+def _compare(section: str, expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    lines = [f"{section} {name} is missing" for name in sorted(expected.keys() - found.keys())]
+    lines += [f"{section} {name} is not in the backup" for name in sorted(found.keys() - expected.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        if expected[name] != found[name]:
+            lines.append(f"{section} {name} is {found[name]!r}, not {expected[name]!r}")
+    return lines

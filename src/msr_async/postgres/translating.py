@@ -1,0 +1,107 @@
+"""PostgreSQL's and asyncpg's errors in our words: decided by class and SQLSTATE, never by words in a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from ..errors import ConnectionFailed, ConnectionLost, DatabaseError, LockTimeout, MsrError, PermissionMissing
+from .driver import Connection
+
+_LOST_STATES = {"57P01", "57P02", "57P03", "57P05"}
+
+
+def server_message(error: asyncpg.PostgresError) -> str:
+    """The server's own words, detail and hint included: they are the best there is about SQL."""
+    pieces = [str(error.args[0]) if error.args else type(error).__name__]
+    for extra in (getattr(error, "detail", None), getattr(error, "hint", None)):
+        if extra:
+            pieces.append(str(extra))
+    return " ".join(piece if piece.endswith((".", "!", "?", ":")) else f"{piece}." for piece in pieces)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether this error means that the connection is gone."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = getattr(error, "sqlstate", "") or ""
+        return state.startswith("08") or state in _LOST_STATES
+    return isinstance(error, OSError)
+
+
+def translate(error: BaseException, doing: str, *, closed: bool = False) -> MsrError:
+    """`doing` says what was under way, as the sentence's beginning: "Reading public.orders"."""
+    if isinstance(error, MsrError):
+        return error
+    if closed or is_lost(error):
+        return ConnectionLost(
+            f"{doing}: the connection to the server was lost.",
+            hint="Look at the server's log (restart, out of memory, killed backend), then run again.",
+        )
+    if isinstance(error, asyncpg.PostgresError):
+        state = getattr(error, "sqlstate", "") or ""
+        message = server_message(error)
+        if state == "42501":
+            return PermissionMissing(f"{doing}: {message}", hint="Grant it to this role, or use a role that has it.")
+        if state == "55P03":
+            return LockTimeout(
+                f"{doing}: another session holds a conflicting lock ({message.rstrip('.')}).",
+                hint="Look for it in pg_stat_activity and pg_locks, let it end, then run again.",
+            )
+        if state == "53100":
+            return DatabaseError(f"{doing}: the server's disk is full.", hint="Make room there, then run again.")
+        if state == "57014":
+            return DatabaseError(f"{doing}: {message}", hint="Somebody or a time limit cancelled it; run again.")
+        return DatabaseError(f"{doing}: {message}")
+    if isinstance(error, asyncpg.InterfaceError):
+        return DatabaseError(f"{doing}: {error}")
+    return DatabaseError(f"{doing}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def translating(doing: str, connection: Connection | None = None) -> Iterator[None]:
+    """Everything the driver raises inside comes out as one of ours, with the driver's error as its cause."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        closed = connection is not None and connection.is_closed()
+        raise translate(error, doing, closed=closed) from error
+
+
+def connect_error(error: BaseException, where: str, user: str) -> MsrError | None:
+    """Why a connection could not be opened; None for what is not about connecting."""
+    state = getattr(error, "sqlstate", "") or "" if isinstance(error, asyncpg.PostgresError) else ""
+    as_user = f' as "{user}"' if user else ""
+    if state == "3D000":
+        return ConnectionFailed(
+            f"The server knows no such database: {where}.", hint="Create it first, or correct the database URL."
+        )
+    if state.startswith("28"):
+        assert isinstance(error, asyncpg.PostgresError)
+        return ConnectionFailed(
+            f"{where} refused the login{as_user}: {server_message(error).rstrip('.')}.",
+            hint="Check user and password of the database URL, and the server's pg_hba.conf.",
+        )
+    if state == "53300":
+        return ConnectionFailed(
+            f"{where} has no connection left.", hint="Close some, raise max_connections, or lower the concurrency."
+        )
+    if state == "57P03":
+        return ConnectionFailed(f"{where} is starting up or shutting down.", hint="Try again in a moment.")
+    if isinstance(error, asyncpg.PostgresError):
+        return ConnectionFailed(f"{where} refused the connection: {server_message(error)}")
+    if isinstance(error, TimeoutError):
+        return ConnectionFailed(f"{where} did not answer in time.", hint="Check host, port and firewall.")
+    if isinstance(error, OSError):
+        return ConnectionFailed(
+            f"Cannot reach PostgreSQL at {where}: {error.strerror or error}.",
+            hint="Is the server running, and are host and port right?",
+        )
+    if isinstance(error, asyncpg.InterfaceError | ValueError):
+        # the driver's own words may hold a piece of the URL, and with it a password
+        return ConnectionFailed(
+            "The database URL cannot be used.",
+            hint="It looks like postgresql://user:password@host:5432/database; special characters in it are %-encoded.",
+        )
+    return None
