@@ -303,5 +303,4 @@ def _table(row: asyncpg.Record) -> tables.Table:
         columns=tuple(
             Column(name=name, type=type_) for name, type_ in zip(row["columns"] or (), row["types"] or (), strict=True)
         ),
-        has_columns=row["has_columns"],
     )

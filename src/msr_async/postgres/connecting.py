@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from .driver import Connection, Pool
 from .translating import connect_error
 
 _CONNECT_TIMEOUT = 15.0
+_HANG_UP_DEADLINE = 1.0
 # what libpq and asyncpg both understand in a URL; asyncpg takes any other word for a server setting
 _SHARED_OPTIONS = frozenset(
     (
@@ -114,7 +116,7 @@ class Target:
                 "user": params.user,
                 "password": params.password,
                 "database": params.database,
-                "ssl": None if socket_folder else ssl,
+                "ssl": ssl if ssl is not None and mode not in ("allow", "prefer") else mode,
             },
             tool_url=f"postgresql://{quote(params.user, safe='')}@/{quote(params.database, safe='')}?"
             + urlencode(options, quote_via=quote),
@@ -129,12 +131,7 @@ async def connect(target: Target, settings: str = "") -> Connection:
         ConnectionFailed: with the reason, and never with the password.
     """
     try:
-        connection: Connection = await asyncpg.connect(
-            **target.connect_arguments,
-            timeout=_CONNECT_TIMEOUT,
-            statement_cache_size=0,  # our statements run once, and DDL in between would make cached ones invalid
-            server_settings={"application_name": application_name()},
-        )
+        connection = await _dial(target)
     except Exception as error:
         ours = connect_error(error, target.label, target.user)
         if ours is None:
@@ -146,6 +143,28 @@ async def connect(target: Target, settings: str = "") -> Connection:
         connection.terminate()
         raise
     return connection
+
+
+async def _dial(target: Target) -> Connection:
+    """asyncpg's connect, which must not be cancelled between TCP and TLS: it would log an error that nobody can catch."""
+    dialling: asyncio.Task[Connection] = asyncio.ensure_future(
+        asyncpg.connect(
+            **target.connect_arguments,
+            timeout=_CONNECT_TIMEOUT,
+            statement_cache_size=0,  # our statements run once, and DDL in between would make cached ones invalid
+            server_settings={"application_name": application_name()},
+        )
+    )
+    try:
+        return await asyncio.shield(dialling)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(_HANG_UP_DEADLINE, shield=True):
+            await asyncio.wait([dialling])
+        if not dialling.done():
+            dialling.cancel()
+        elif not dialling.cancelled() and dialling.exception() is None:
+            dialling.result().terminate()
+        raise
 
 
 async def refuse_pooler(connection: Connection, why: str) -> None:

@@ -98,10 +98,10 @@ async def dump_section(tool: Tool, target: Target, *, section: str, snapshot: st
     Large objects are ours, and subscriptions belong to the server, not to the data.
     """
     command = [
-        str(tool.path), "--no-password", f"--dbname={target.tool_url}",
-        f"--section={section}", f"--snapshot={snapshot}", "--no-blobs", "--no-subscriptions", "--quote-all-identifiers", "--encoding=UTF8",
+        *(str(tool.path), "--no-password", f"--dbname={target.tool_url}", f"--snapshot={snapshot}"),
+        *(f"--section={section}", "--no-blobs", "--no-subscriptions", "--quote-all-identifiers", "--encoding=UTF8"),
         f"--lock-wait-timeout={int(lock_timeout * 1000)}",
-    ]  # fmt: skip
+    ]
     environment = {**os.environ, "PGAPPNAME": "msr_async:pg_dump", "PGOPTIONS": ""}
     if target.password:
         environment["PGPASSWORD"] = target.password

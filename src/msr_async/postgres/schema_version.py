@@ -43,7 +43,7 @@ class PostgresSchemaVersion:
         async def receive(piece: bytes) -> None:
             received.extend(piece)
 
-        # COPY is one round trip, a prepared SELECT two. JSON holds no control characters, so csv with these never quotes.
+        # COPY is one round trip, a prepared SELECT two. JSON holds no control characters: csv with these never quotes.
         query = f"SELECT row_to_json(b) FROM (SELECT {_COLUMNS} FROM {self._table} ORDER BY version) b"
         with translating(f"Reading the history in {'.'.join(self.names)}", connection):
             try:
