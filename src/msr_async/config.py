@@ -68,7 +68,9 @@ def _number(*, least: float, whole: bool = False) -> Callable[[str, Any], Any]:
     def check(name: str, value: Any) -> Any:
         kinds = (int,) if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
-            raise ConfigError(f"{name} is {value!r}.", hint=f"Give a {'whole ' if whole else ''}number from {least} up.")
+            raise ConfigError(
+                f"{name} is {value!r}.", hint=f"Give a {'whole ' if whole else ''}number from {least} up."
+            )
         return value
 
     return check
@@ -96,7 +98,8 @@ _NAME_PIECE = re.compile(r"[\w.+ @-]*", re.ASCII)
 def _name_piece(name: str, value: Any) -> str:
     if not isinstance(value, str) or not _NAME_PIECE.fullmatch(value) or value.startswith((".", "-")):
         raise ConfigError(
-            f"{name} is {value!r}.", hint="A piece of a file name: letters, digits and . _ - + @ only, not starting with . or -."
+            f"{name} is {value!r}.",
+            hint="A piece of a file name: letters, digits and . _ - + @ only, not starting with . or -.",
         )
     return value
 
@@ -199,7 +202,13 @@ _TABLE_NAME = set(string.ascii_letters + string.digits + "_")
 
 
 def _table_name(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value or len(value) > 63 or not set(value) <= _TABLE_NAME or value[0].isdigit():
+    if (
+        not isinstance(value, str)
+        or not value
+        or len(value) > 63
+        or not set(value) <= _TABLE_NAME
+        or value[0].isdigit()
+    ):
         raise ConfigError(f"{name} is {value!r}.", hint="Give a plain name: letters, digits, underscores, at most 63.")
     return value
 

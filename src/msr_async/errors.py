@@ -113,9 +113,7 @@ class RecoveryFailed(MigrationFailed):
         self, result: MigrationResult, error: BaseException, recovery_error: BaseException, *, hint: str
     ) -> None:
         self.recovery_error = recovery_error
-        super().__init__(
-            result, error, outcome=f"Recovery failed too: {_inline(recovery_error)}", hint=hint
-        )
+        super().__init__(result, error, outcome=f"Recovery failed too: {_inline(recovery_error)}", hint=hint)
 
 
 class DownFailed(MsrError):

@@ -207,9 +207,7 @@ class PartEntry:
 
     @property
     def part(self) -> Part:
-        return Part(
-            kind=self.kind, names=self.names, columns=self.columns, slice=self.slice, estimate=self.raw_bytes
-        )
+        return Part(kind=self.kind, names=self.names, columns=self.columns, slice=self.slice, estimate=self.raw_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

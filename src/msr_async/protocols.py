@@ -77,7 +77,9 @@ class SchemaVersion(Protocol[ConnT_contra]):
 class Lock(Protocol):
     """At most one holder per database and book, over all processes. A holder that dies frees it."""
 
-    def hold(self, *, timeout: float, waiting: Callable[[LockInfo | None, float], None]) -> AbstractAsyncContextManager[None]:
+    def hold(
+        self, *, timeout: float, waiting: Callable[[LockInfo | None, float], None]
+    ) -> AbstractAsyncContextManager[None]:
         """Hold the lock inside the block. `waiting(holder, seconds)` is called now and then while somebody else has it.
 
         Raises:
@@ -145,7 +147,12 @@ class Backup(Protocol):
         ...
 
     def restoration(
-        self, manifest: Manifest, documents: Mapping[str, bytes], options: RestoreOptions, notify: Callable[[str], None], /
+        self,
+        manifest: Manifest,
+        documents: Mapping[str, bytes],
+        options: RestoreOptions,
+        notify: Callable[[str], None],
+        /,
     ) -> AbstractAsyncContextManager[Restoration]:
         """Begin to replace what the target holds by the backup's content. `notify` takes one line per phase.
 

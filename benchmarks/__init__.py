@@ -1,0 +1,1 @@
+"""How fast backup and restore are, side by side with PostgreSQL's own programs: `python -m benchmarks --help`."""

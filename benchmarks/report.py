@@ -1,0 +1,161 @@
+"""What came out: medians, ratios and targets, as a table and as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .rounds import Runs
+from .ways import OURS, PG_DUMP, PG_DUMP_ZSTD, PG_RESTORE
+
+_MIB = 2**20
+_HEADINGS = ("", "wall s", "ratio", "CPU s", "server CPU s", "peak MiB", "file MiB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One contestant's medians. `ratio` is its wall time against its baseline's of the same run."""
+
+    action: str
+    name: str
+    program: str
+    baseline: str
+    ratio: float | None
+    wall: float
+    walls: tuple[float, ...]
+    cpu: float
+    server_cpu: float | None
+    peak: int
+    file: int
+    output: str
+
+    def cells(self) -> tuple[str, ...]:
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        server = "" if self.server_cpu is None else f"{self.server_cpu:.2f}"
+        memory, file = f"{self.peak / _MIB:.0f}", f"{self.file / _MIB:.1f}"
+        return (self.name, f"{self.wall:.2f}", ratio, f"{self.cpu:.2f}", server, memory, file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A promise of ours. `value` is None when the run did not hold what it takes to check it."""
+
+    what: str
+    limit: float
+    value: float | None
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.value is None else self.value <= self.limit
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"not measured: {self.what} (at most {self.limit:g})"
+        return f"{'met' if self.met else 'MISSED'}: {self.what}: {self.value:.2f} (at most {self.limit:g})"
+
+
+def lines(runs: Sequence[Runs]) -> list[Line]:
+    walls = {run.way.name: statistics.median(cost.wall for cost in run.costs) for run in runs}
+    found = []
+    for run in runs:
+        costs, way = run.costs, run.way
+        servers = [cost.server_cpu for cost in costs if cost.server_cpu is not None]
+        found.append(
+            Line(
+                action=way.action,
+                name=way.name,
+                program=way.program,
+                baseline=way.baseline,
+                ratio=walls[way.name] / walls[way.baseline] if way.baseline in walls else None,
+                wall=walls[way.name],
+                walls=tuple(cost.wall for cost in costs),
+                cpu=statistics.median(cost.cpu for cost in costs),
+                server_cpu=statistics.median(servers) if servers else None,
+                peak=max(cost.peak for cost in costs),
+                file=int(statistics.median(run.files)),
+                output=costs[-1].output.strip(),
+            )
+        )
+    return found
+
+
+def targets(found: Sequence[Line]) -> list[Target]:
+    backup = {line.name: line for line in found if line.action == "backup"}
+    restore = {line.name: line for line in found if line.action == "restore"}
+    ours = [line for line in found if line.name.startswith(OURS)]
+    return [
+        Target(what=f"backup, wall against {PG_DUMP}", limit=0.3, value=_against(backup, OURS, PG_DUMP)),
+        Target(what=f"backup, wall against {PG_DUMP_ZSTD}", limit=1.0, value=_against(backup, OURS, PG_DUMP_ZSTD)),
+        Target(
+            what="peak memory of our process in MiB",
+            limit=96.0,
+            value=max(line.peak for line in ours) / _MIB if ours else None,
+        ),
+        Target(
+            what=f"restore in one transaction, wall against {PG_RESTORE}",
+            limit=1.0,
+            value=_against(restore, f"{OURS}, one transaction", PG_RESTORE),
+        ),
+    ]
+
+
+def _against(group: dict[str, Line], name: str, other: str) -> float | None:
+    return group[name].wall / group[other].wall if name in group and other in group else None
+
+
+def machine(folder: Path) -> dict[str, Any]:
+    """What the numbers hold for. The programs' versions are in the lines."""
+    statistics_of = os.statvfs(folder)
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "free_disk_gib": round(statistics_of.f_bavail * statistics_of.f_frsize / 2**30),
+        "python": platform.python_version(),
+        "asyncpg": version("asyncpg"),
+    }
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
+
+
+def as_json(found: Sequence[Line], size: int, rounds: int, about: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "machine": about,
+        "database_bytes": size,
+        "rounds": rounds,
+        "lines": [asdict(line) for line in found],
+        "targets": [{**asdict(target), "met": target.met} for target in targets(found)],
+    }
+
+
+def as_markdown(found: Sequence[Line], action: str) -> str:
+    rows = [line.cells() for line in found if line.action == action]
+    head = [f"| {' | '.join((action, *_HEADINGS[1:]))} |", "|---|" + "---:|" * (len(_HEADINGS) - 1)]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def as_text(found: Sequence[Line], action: str) -> str:
+    rows = [(action, *_HEADINGS[1:]), *(line.cells() for line in found if line.action == action)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

@@ -1,0 +1,39 @@
+"""May this backup go into that database? The answer to somebody who has the wrong terminal window open."""
+
+from __future__ import annotations
+
+from ..errors import TargetRefused
+from ..models import DatabaseInfo
+
+
+def guard_target(source: DatabaseInfo, target: DatabaseInfo, confirm: str | None, *, hint: str | None = None) -> None:
+    """Let a restore pass, or refuse it.
+
+    It passes into the very database that the backup came from, into an empty one, into one whose environment is
+    known and is not `production`, and wherever the caller names the target.
+
+    Args:
+        source: where the backup was made, as its manifest says.
+        target: what would be overwritten.
+        confirm: the target's label, when the caller said it.
+        hint: what to do next, in place of naming the target.
+
+    Raises:
+        TargetRefused: with the name to give, also when another name was given.
+    """
+    if confirm is not None:
+        if confirm != target.label:
+            raise TargetRefused(
+                f"The restore was confirmed for {confirm!r}, and the target is {target.label!r}.",
+                hint=f'Check which database you mean; if it is this one, give confirm_target="{target.label}".',
+            )
+        return
+    if target.empty or source.identity == target.identity:
+        return
+    if target.environment is not None and target.environment.casefold() != "production":
+        return
+    what = "has no environment label" if target.environment is None else "is labelled production"
+    raise TargetRefused(
+        f"{target.label} is not empty, {what}, and is not the database that the backup came from ({source.label}).",
+        hint=hint or f'If it may be overwritten, name it: confirm_target="{target.label}".',
+    )

@@ -1,0 +1,210 @@
+"""`msr-async backup ...`: make, restore, list, look into and check backups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from ..errors import BackupInvalid, BackupNotFound, StorageError
+from . import documents
+from .opening import Injected, opened
+from .options import DEFAULTS, Patterns, Shared, Switch, Tags, parse_tags
+from .running import Result
+
+if TYPE_CHECKING:
+    from .._engine.emitting import Emitter
+    from ..storage.local import LocalStorage
+
+backup = App(name="backup", help="Make, restore, list and check backups.")
+
+
+@backup.command
+async def create(
+    *,
+    jobs: int = 4,
+    include: Patterns = (),
+    exclude: Patterns = (),
+    compression_level: int = 1,
+    tag: Tags = (),
+    output_file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    shared: Shared = DEFAULTS,
+    this: Injected,
+) -> Result:
+    """Make a backup and print its path.
+
+    Parameters
+    ----------
+    jobs:
+        How many parts are dumped at once: one connection each.
+    include:
+        Tables whose rows to take, such as public.orders or audit.*. The schema is always whole.
+    exclude:
+        Tables whose rows to leave out.
+    compression_level:
+        zstd's level, 1 to 19.
+    tag:
+        Kept in the backup, such as release=42. May be given several times.
+    output_file:
+        Write the path there too, and as BACKUP_PATH to $GITHUB_OUTPUT where that is set.
+    """
+    from .rendering import line
+
+    config = shared.config()
+    config.backup.concurrency = jobs
+    config.backup.include = include
+    config.backup.exclude = exclude
+    config.backup.compression_level = compression_level
+    config.backup.tags = parse_tags(tag)
+    async with opened(shared, config, this) as (executor, _):
+        made = await executor.create_backup()
+    if output_file is not None:
+        _hand_over(made.path, output_file)
+    return Result(document=documents.of_backup(made), show=lambda out: line(out, str(made.path)))
+
+
+@backup.command
+async def restore(
+    path: Path | None = None,
+    /,
+    *,
+    confirm_target: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    no_owner: Switch = False,
+    no_privileges: Switch = False,
+    shared: Shared = DEFAULTS,
+    this: Injected,
+) -> Result:
+    """Replace what the database holds by what a backup holds. All of it, or nothing.
+
+    Parameters
+    ----------
+    path:
+        The backup; without it the newest one in the folder of the backups.
+    confirm_target:
+        The name of the database that may be overwritten, DATABASE@HOST, where that is asked for.
+    no_owner:
+        Let everything belong to the role that restores.
+    no_privileges:
+        Leave grants out.
+    """
+    from .rendering import show_restore
+
+    async with opened(shared, shared.config(), this) as (executor, name), _naming(path):
+        done = await executor.restore_from_backup(
+            path, confirm_target=confirm_target, owners=not no_owner, privileges=not no_privileges
+        )
+    return Result(document=documents.of_restore(done), show=lambda out: show_restore(out, done, name))
+
+
+@backup.command(name="list")
+async def list_(*, shared: Shared = DEFAULTS, this: Injected) -> Result:
+    """List the complete backups of the folder, newest first. Needs no database."""
+    from .._engine.emitting import Emitter
+    from .._engine.listing import backups
+    from ..storage.local import LocalStorage
+    from .rendering import show_backups
+
+    with this.watching() as observers:
+        found = await backups(LocalStorage(shared.backups), emit=Emitter(observers))
+    return Result(document=documents.of_backups(found), show=lambda out: show_backups(out, found, str(shared.backups)))
+
+
+@backup.command
+async def inspect(path: Path | None = None, /, *, shared: Shared = DEFAULTS, this: Injected) -> Result:
+    """Show what a backup says of itself. Needs no database.
+
+    Parameters
+    ----------
+    path:
+        The backup; without it the newest one in the folder of the backups.
+    """
+    from .._engine.emitting import Emitter
+    from .._engine.verifying import read_manifest
+    from .rendering import show_manifest
+
+    with this.watching() as observers:
+        storage, name = await _place(path, shared, Emitter(observers))
+    async with _naming(storage.path(name)), storage.open(name) as reader:
+        _, manifest = await read_manifest(reader)
+        size = reader.size
+    where = str(storage.path(name))
+    return Result(
+        document=documents.of_manifest(manifest, path=where, size=size),
+        show=lambda out: show_manifest(out, manifest, path=where, file_size=size),
+    )
+
+
+@backup.command
+async def verify(
+    path: Path | None = None,
+    /,
+    *,
+    level: Literal["quick", "full"] = "full",
+    shared: Shared = DEFAULTS,
+    this: Injected,
+) -> Result:
+    """Check that a backup can be relied on. Needs no database.
+
+    Parameters
+    ----------
+    path:
+        The backup; without it the newest one in the folder of the backups.
+    level:
+        full reads every byte and checks every hash; quick looks at the list of content and at sizes only.
+    """
+    from .._engine.emitting import Emitter
+    from .._engine.verifying import verify as check
+    from .rendering import show_verify
+
+    with this.watching() as observers:
+        emit = Emitter(observers)
+        storage, name = await _place(path, shared, emit)
+        async with _naming(storage.path(name)):
+            verified = await check(storage, name, level=level, emit=emit)
+    return Result(document=documents.of_verify(verified), show=lambda out: show_verify(out, verified))
+
+
+@asynccontextmanager
+async def _naming(path: Path | None) -> AsyncIterator[None]:
+    """Say of a bad backup which one it is: whoever reads the bytes does not know."""
+    try:
+        yield
+    except BackupInvalid as error:
+        if path is not None:
+            error.add_note(f"The file: {path}")
+        raise
+
+
+async def _place(path: Path | None, shared: Shared, emit: Emitter) -> tuple[LocalStorage, str]:
+    """Where a backup stands: its folder as a storage, and its name there."""
+    from .._engine.listing import backups
+    from ..storage.local import LocalStorage
+
+    if path is not None:
+        return LocalStorage(path.parent), path.name
+    storage = LocalStorage(shared.backups)
+    found = await backups(storage, emit=emit)
+    if not found:
+        raise BackupNotFound(
+            f"There is no backup in {shared.backups}.", hint="Make one with msr-async backup create, or give a path."
+        )
+    return storage, found[0].path.name
+
+
+def _hand_over(path: Path, file: Path) -> None:
+    """Tell the next step of a pipeline where the backup stands."""
+    outputs = os.environ.get("GITHUB_OUTPUT")
+    try:
+        file.write_text(f"{path}\n", encoding="utf-8")
+        if outputs:
+            with open(outputs, "a", encoding="utf-8") as steps:
+                steps.write(f"BACKUP_PATH={path}\n")
+    except OSError as exc:
+        raise StorageError(
+            f"The backup is complete at {path}, but its path could not be written to {exc.filename}: {exc.strerror}.",
+            hint="Give --output-file a place that can be written.",
+        ) from exc

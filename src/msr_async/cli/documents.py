@@ -1,0 +1,199 @@
+"""Results and errors as plain data: what `--format json` prints. Pure; keys are only ever added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from ..errors import (
+    LockNotAcquired,
+    MigrationFailed,
+    MsrError,
+    RecoveryFailed,
+    ScriptFailed,
+    ValidationFailed,
+)
+from ..models import (
+    AppliedMigration,
+    BackupInfo,
+    DatabaseInfo,
+    Issue,
+    Manifest,
+    Migration,
+    MigrationResult,
+    PartEntry,
+    Plan,
+    RestoreInfo,
+    VerifyInfo,
+)
+
+Document: TypeAlias = dict[str, Any]
+
+
+def of_plan(plan: Plan, database: str) -> Document:
+    return {
+        "database": database,
+        "applied": [of_applied(item) for item in plan.applied],
+        "pending": [of_migration(item) for item in plan.pending],
+        "issues": [of_issue(item) for item in plan.issues],
+    }
+
+
+def of_result(result: MigrationResult) -> Document:
+    return {
+        "success": result.success,
+        "executed": [of_migration(item) for item in result.executed],
+        "failed": of_migration(result.failed) if result.failed else None,
+        "backup": of_backup(result.backup) if result.backup else None,
+        "restored": result.restored,
+        "undone": [of_migration(item) for item in result.undone],
+        "duration": result.duration,
+    }
+
+
+def of_migration(migration: Migration) -> Document:
+    return {
+        "version": migration.version,
+        "name": migration.name,
+        "path": str(migration.up.path),
+        "has_down": migration.down is not None,
+    }
+
+
+def of_applied(applied: AppliedMigration) -> Document:
+    return {
+        "version": applied.version,
+        "name": applied.name,
+        "checksum": applied.checksum,
+        "applied_at": _time(applied.applied_at),
+        "applied_by": applied.applied_by,
+        "duration": applied.duration,
+    }
+
+
+def of_issue(issue: Issue) -> Document:
+    return {
+        "code": issue.code,
+        "severity": issue.severity,
+        "message": issue.message,
+        "path": None if issue.path is None else str(issue.path),
+        "line": issue.line,
+    }
+
+
+def of_backup(backup: BackupInfo) -> Document:
+    return {
+        "path": str(backup.path),
+        "size": backup.size,
+        "id": backup.id,
+        "created": _time(backup.created),
+        "parts": backup.parts,
+        "rows": backup.rows,
+        "raw_bytes": backup.raw_bytes,
+        "complete": backup.complete,
+        "notes": list(backup.notes),
+        "tags": dict(backup.tags),
+        "duration": backup.duration,
+    }
+
+
+def of_backups(backups: Sequence[BackupInfo]) -> Document:
+    return {"backups": [of_backup(item) for item in backups]}
+
+
+def of_restore(restore: RestoreInfo) -> Document:
+    return {
+        "path": str(restore.path),
+        "parts": restore.parts,
+        "rows": restore.rows,
+        "raw_bytes": restore.raw_bytes,
+        "duration": restore.duration,
+        "warnings": list(restore.warnings),
+    }
+
+
+def of_verify(verified: VerifyInfo) -> Document:
+    return {
+        "path": str(verified.path),
+        "id": verified.id,
+        "level": verified.level,
+        "members": verified.members,
+        "rows": verified.rows,
+        "raw_bytes": verified.raw_bytes,
+        "size": verified.size,
+        "duration": verified.duration,
+    }
+
+
+def of_manifest(manifest: Manifest, *, path: str, size: int) -> Document:
+    """A manifest without its hashes: whoever wants those reads `manifest.json` out of the file."""
+    return {
+        "path": path,
+        "size": size,
+        "id": manifest.id,
+        "created": _time(manifest.created),
+        "tool": manifest.tool,
+        "source": _database(manifest.source),
+        "fingerprint": manifest.fingerprint,
+        "complete": manifest.complete,
+        "notes": list(manifest.notes),
+        "tags": dict(manifest.tags),
+        "history": [of_applied(item) for item in manifest.history],
+        "documents": [{"name": item.name, "size": item.raw_size} for item in manifest.documents],
+        "parts": [_part(item) for item in manifest.parts],
+        "rows": manifest.totals.rows,
+        "raw_bytes": manifest.totals.raw_bytes,
+        "stored_bytes": manifest.totals.stored_bytes,
+    }
+
+
+def of_error(error: BaseException, code: int) -> Document:
+    """`{"error": {...}}`: the sentences of the error, and its data where it carries any."""
+    body: Document = {"type": type(error).__name__, "message": str(error), "hint": "", "exit_code": code}
+    if isinstance(error, MsrError):
+        body |= {"message": error.problem, "hint": error.hint}
+    if isinstance(error, ValidationFailed):
+        body["issues"] = [of_issue(item) for item in error.issues]
+    if isinstance(error, ScriptFailed):
+        body |= _place(error)
+    if isinstance(error, MigrationFailed):
+        body["result"] = of_result(error.result)
+        body["cause"] = of_error(error.error, code)["error"]
+    if isinstance(error, RecoveryFailed):
+        body["recovery_cause"] = of_error(error.recovery_error, code)["error"]
+    if isinstance(error, LockNotAcquired):
+        body |= {"holder": str(error.holder) if error.holder else None, "waited": error.waited}
+    return {"error": body}
+
+
+def _place(error: ScriptFailed) -> Document:
+    path = None if error.path is None else str(error.path)
+    return {"path": path, "line": error.line, "column": error.column}
+
+
+def _database(info: DatabaseInfo) -> Document:
+    return {
+        "kind": info.kind,
+        "name": info.name,
+        "host": info.host,
+        "server_version": info.server_version,
+        "environment": info.environment,
+    }
+
+
+def _part(entry: PartEntry) -> Document:
+    return {
+        "kind": entry.kind,
+        "name": ".".join(entry.names),
+        "slice": entry.slice,
+        "columns": [{"name": column.name, "type": column.type} for column in entry.columns],
+        "rows": entry.rows,
+        "raw_bytes": entry.raw_bytes,
+        "size": sum(chunk.size for chunk in entry.chunks),
+        "chunks": len(entry.chunks),
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat()

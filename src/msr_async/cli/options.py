@@ -1,0 +1,82 @@
+"""The flags that every command shares, and what they make of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+from ..config import Config
+from ..errors import ConfigError
+
+Format: TypeAlias = Literal["table", "json"]
+
+
+class UsageError(ConfigError):
+    """The command line cannot be understood; nothing was touched."""
+
+
+Patterns: TypeAlias = Annotated[tuple[str, ...], Parameter(negative="", metavar="PATTERN", show_default=False)]
+Tags: TypeAlias = Annotated[tuple[str, ...], Parameter(negative="", metavar="KEY=VALUE", show_default=False)]
+Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@Parameter(name="*", group="Shared by all commands")
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """A flag wins over its environment variable, which wins over the default."""
+
+    database_url: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            env_var=("MSR_DATABASE_URL", "DATABASE_URL"),
+            help="The database: postgresql://user:password@host:port/name.",
+        ),
+    ] = None
+    environment: Annotated[
+        str | None,
+        Parameter(metavar="NAME", env_var="MSR_ENVIRONMENT", help="What the database is for, such as production."),
+    ] = None
+    migrations: Annotated[
+        Path, Parameter(metavar="DIR", env_var="MSR_MIGRATIONS", help="The folder of the migrations.")
+    ] = Path("migrations")
+    backups: Annotated[Path, Parameter(metavar="DIR", env_var="MSR_BACKUPS", help="The folder of the backups.")] = Path(
+        "backups"
+    )
+    format: Annotated[
+        Format, Parameter(metavar="FORMAT", help="What standard output gets: text, or one JSON document.")
+    ] = "table"
+    quiet: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Say nothing but errors on standard error.")
+    ] = False
+    debug: Annotated[bool, Parameter(negative="", show_default=False, help="Show tracebacks of errors.")] = False
+
+    @property
+    def url(self) -> str:
+        if not self.database_url:
+            raise ConfigError(
+                "No database was named.",
+                hint="Pass --database-url postgresql://user@host/name, or set DATABASE_URL.",
+            )
+        return self.database_url
+
+    def config(self) -> Config:
+        config = Config(folder=self.migrations)
+        config.backup.folder = self.backups
+        return config
+
+
+DEFAULTS = Shared()
+
+
+def parse_tags(tags: Sequence[str]) -> dict[str, str]:
+    """`key=value` texts as a mapping; a later one wins."""
+    pairs = [tag.partition("=") for tag in tags]
+    for tag, (key, sign, _) in zip(tags, pairs, strict=True):
+        if not key or not sign:
+            raise ConfigError(f"--tag {tag!r} is not a tag.", hint="Write it as key=value, such as release=42.")
+    return {key: value for key, _, value in pairs}

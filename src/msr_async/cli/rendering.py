@@ -1,0 +1,142 @@
+"""Results for a person: a few lines and tables. A table is never cut: where it is too wide, cells are folded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Literal, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..models import BackupInfo, Manifest, MigrationResult, PartEntry, Plan, RestoreInfo, VerifyInfo
+from ..observers.wording import count, printable, rate, seconds, size
+
+_PIPE_WIDTH = 1000
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console on standard output. A pipe gets lines as long as they are: nobody reads a pipe in 80 columns."""
+    stream = sys.stdout if stream is None else stream
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def show_plan(out: Console, plan: Plan, database: str) -> None:
+    line(out, f"{database}: {count(len(plan.applied), 'migration')} applied, {len(plan.pending)} pending")
+    if plan.applied or plan.pending:
+        table = _table("version", "name", "state", "applied at (UTC)", "took")
+        for applied in plan.applied:
+            when = f"{applied.applied_at:%Y-%m-%d %H:%M:%S}"
+            _row(table, str(applied.version), applied.name, "applied", when, seconds(applied.duration))
+        for pending in plan.pending:
+            _row(table, str(pending.version), pending.name, "pending", "", "", style="yellow")
+        out.print(table)
+    for issue in plan.issues:
+        line(out, f"{issue.severity}: {issue}", style="red" if issue.severity == "error" else "yellow")
+
+
+def show_result(out: Console, result: MigrationResult) -> None:
+    if not result.executed:
+        line(out, "Nothing to run: every migration is applied.")
+        return
+    line(out, f"{count(len(result.executed), 'migration')} applied in {seconds(result.duration)}:", style="green")
+    for migration in result.executed:
+        line(out, f"  {migration}")
+
+
+def show_backups(out: Console, backups: Sequence[BackupInfo], folder: str) -> None:
+    if not backups:
+        line(out, f"No backups in {folder}.")
+        return
+    table = _table("file", "created (UTC)", "size", "rows", "data", "holds", "tags")
+    for item in backups:
+        tags = ", ".join(f"{key}={value}" for key, value in item.tags.items())
+        created = f"{item.created:%Y-%m-%d %H:%M:%S}"
+        holds = "everything" if item.complete else "data only"
+        _row(table, item.path.name, created, size(item.size), f"{item.rows:,}", size(item.raw_bytes), holds, tags)
+    out.print(table)
+
+
+def show_restore(out: Console, restore: RestoreInfo, database: str) -> None:
+    amount = f"{count(restore.rows, 'row')}, {size(restore.raw_bytes)} in {seconds(restore.duration)}"
+    line(out, f"{database} holds what {restore.path} held: {amount}.", style="green")
+    for warning in restore.warnings:
+        line(out, f"warning: {warning}", style="yellow")
+
+
+def show_verify(out: Console, verified: VerifyInfo) -> None:
+    looked = {
+        "quick": "the list of its content and every member's size agree",
+        "full": "every byte was read, every hash and row count agrees",
+    }[verified.level]
+    amount = f"{count(verified.members, 'member')}, {count(verified.rows, 'row')}, {size(verified.size)}"
+    pace = f"{seconds(verified.duration)}, {rate(verified.size, verified.duration)}"
+    line(out, f"{verified.path} is good: {looked} ({amount}; {pace}).", style="green")
+
+
+def show_manifest(out: Console, manifest: Manifest, *, path: str, file_size: int) -> None:
+    source = manifest.source
+    newest = f", newest {manifest.history[-1]}" if manifest.history else ""
+    environment = f", {source.environment}" if source.environment else ""
+    facts = [
+        ("file", f"{path}  ({size(file_size)})"),
+        ("id", manifest.id),
+        ("created", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by {manifest.tool}"),
+        ("source", f"{source.label} ({source.kind} {source.server_version}{environment})"),
+        ("holds", "data and schema" if manifest.complete else "data only: it cannot undo a migration"),
+        ("amount", f"{count(manifest.totals.rows, 'row')}, {size(manifest.totals.raw_bytes)} before compression"),
+        ("history", count(len(manifest.history), "migration") + newest),
+        *(("tag", f"{key}={value}") for key, value in manifest.tags.items()),
+        *(("note", note) for note in manifest.notes),
+    ]
+    for name, fact in facts:
+        line(out, f"{name:<8} {fact}")
+    table = _table("part", "kind", "rows", "data", "stored")
+    for name, kind, entries in _by_name(manifest.parts):
+        rows, raw = sum(entry.rows for entry in entries), sum(entry.raw_bytes for entry in entries)
+        stored = sum(chunk.size for entry in entries for chunk in entry.chunks)
+        label = f"{name} ({len(entries)} slices)" if len(entries) > 1 else name
+        _row(table, label, kind, f"{rows:,}", size(raw), size(stored))
+    if manifest.parts:
+        out.print(table)
+
+
+def show_error(out: Console, problem: str, hint: str) -> None:
+    first, *rest = problem.splitlines() or [""]
+    text = Text("error: ", style="bold red")
+    text.append(printable(first), style="default not bold")
+    out.print(text, soft_wrap=True)
+    for more in rest:
+        line(out, more)
+    if hint:
+        line(out, hint, style="cyan")
+
+
+def line(out: Console, text: str, *, style: str = "") -> None:
+    """One line, never wrapped: a path that is copied from a terminal stays whole."""
+    out.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def _by_name(parts: Iterable[PartEntry]) -> list[tuple[str, str, list[PartEntry]]]:
+    """The slices of one table together, in the order of the manifest."""
+    groups: dict[tuple[str, str], list[PartEntry]] = {}
+    for entry in parts:
+        groups.setdefault((".".join(entry.names), entry.kind), []).append(entry)
+    return [(name, kind, entries) for (name, kind), entries in groups.items()]
+
+
+_NUMBERS = {"size", "rows", "data", "took", "stored"}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
+        table.add_column(column, justify=justify, overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str, style: str | None = None) -> None:
+    table.add_row(*(Text(printable(cell)) for cell in cells), style=style)

@@ -1,0 +1,204 @@
+"""Runs one command: signals become a cancellation, errors become a sentence and an exit code, results are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..errors import MsrError
+from ..events import Event, Observer, RecoveryStarted, Restored, Warned
+from ..observers.wording import doing
+from .documents import Document, of_error
+from .exits import Exit, exit_code
+from .options import Format
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SIGNALS = {
+    signal.SIGINT: ("Interrupted", Exit.INTERRUPTED),
+    signal.SIGTERM: ("Asked to end", Exit.TERMINATED),
+    signal.SIGHUP: ("The terminal went away", Exit.HANGUP),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a command found out: as data, and as a way to show it to a person."""
+
+    document: Document
+    show: Callable[[Console], None]
+    code: Exit = Exit.OK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manners:
+    """How the person wants to be spoken to."""
+
+    format: Format = "table"
+    quiet: bool = False
+    debug: bool = False
+
+
+class Interrupted(MsrError):
+    """A signal ended the work; what had to be put back was put back first."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.code = _SIGNALS[number][1]
+        super().__init__(f"{_SIGNALS[number][0]} ({number.name}): the work was stopped and cleaned up.")
+
+
+class Run:
+    """One run of a command: it hears what happens, shows it, and turns the first signal into a cancellation."""
+
+    def __init__(self, manners: Manners) -> None:
+        self._manners = manners
+        self._doing = ""
+        self._recovering = False
+        self._signal: signal.Signals | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[tuple[Observer, ...]]:
+        """Observers for the library, for as long as the block lasts: bars on a terminal, lines elsewhere."""
+        if self._manners.quiet:
+            yield (self.remember,)
+        elif sys.stderr.isatty():
+            from ..observers.progress import ProgressObserver
+
+            with ProgressObserver() as bars:
+                yield (self.remember, bars)
+        else:
+            from ..observers.lines import LinesObserver
+
+            yield (self.remember, LinesObserver())
+
+    async def supervise(self, work: Callable[[], Awaitable[Result | None]]) -> Result | None:
+        """Raises:
+        Interrupted: when a signal came and the work ended because of it.
+        """
+        loop = asyncio.get_running_loop()
+        # A scope, not task.cancel(): it is the only cancellation that anyio's shields hold off, and a recovery is one.
+        with anyio.CancelScope() as scope:
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    loop.add_signal_handler(number, self._arrived, number, scope)
+            return await work()
+        assert self._signal is not None
+        raise Interrupted(self._signal)
+
+    def remember(self, event: Event) -> None:
+        """An observer: what to answer to a person who interrupts."""
+        now = doing(event)
+        self._doing = self._doing if now is None else now
+        self._recovering = isinstance(event, RecoveryStarted) or (
+            self._recovering and not isinstance(event, Restored | Warned)
+        )
+
+    def _arrived(self, number: signal.Signals, scope: anyio.CancelScope) -> None:
+        said = _SIGNALS[number][0]
+        if self._signal is None:
+            self._signal = number
+            scope.cancel()
+            while_ = f" while {self._doing}" if self._doing else ""
+            then = "this is finished first" if self._recovering else "stopping and cleaning up"
+            message = f"{said}{while_}: {then}, so that nothing stays half done."
+        else:
+            now = self._doing or "cleaning up"
+            message = (
+                f"{said} again, but it is still {now}, which must not be cut short. It ends by itself. "
+                f"To end it at once all the same: kill -9 {os.getpid()} (PostgreSQL undoes what is not committed)."
+            )
+        print(message, file=sys.stderr, flush=True)
+
+
+def run(work: Callable[[Run], Awaitable[Result | None]], *, command: str, manners: Manners) -> int:
+    """Run a command to its end and return the exit code. Nothing is raised, whatever happens."""
+    if not manners.debug:
+        # The event loop logs what it finds at its end with a traceback, on standard error if nobody listens.
+        logging.getLogger("asyncio").addHandler(logging.NullHandler())
+    this = Run(manners)
+    try:
+        result = asyncio.run(this.supervise(lambda: work(this)))
+        if result is None:
+            return Exit.OK
+        _print(result, manners)
+        return result.code
+    except BrokenPipeError:
+        return let_go()
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Interrupted as error:
+        return report(error, code=error.code, manners=manners)
+    except (Exception, asyncio.CancelledError) as raised:
+        cause = _single(raised)
+        return report(cause, code=exit_code(cause, command), manners=manners)
+
+
+def let_go() -> Exit:
+    """Whoever read us has left (`| head`): nobody is there to be told, and Python must not try again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.GENERAL
+
+
+def report(error: BaseException, *, code: Exit, manners: Manners) -> Exit:
+    """Tell of an error: a sentence on standard error, a document on standard output where one was asked for."""
+    from .rendering import console, show_error
+
+    if manners.debug:
+        print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
+    known = error if isinstance(error, MsrError) else _bug(error)
+    notes = getattr(error, "__notes__", [])
+    show_error(console(sys.stderr), redact("\n".join([known.problem, *notes])), redact(known.hint))
+    if manners.format == "json":
+        said = {"message": redact(known.problem), "hint": redact(known.hint), "notes": notes}
+        _print_json({"error": of_error(error, code)["error"] | said})
+    return code
+
+
+def redact(text: str) -> str:
+    """The text without the passwords of URLs, for what was not written by us."""
+    return _PARAMETER.sub(r"\1***", _URL.sub(r"\1***@", text))
+
+
+_URL = re.compile(r"(://[^\s:/@]*:)[^\s]*@")
+_PARAMETER = re.compile(r"((?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGNORECASE)
+
+
+def _bug(error: BaseException) -> MsrError:
+    text = str(error).strip().split("\n")[0]
+    problem = f"Something unexpected happened: {type(error).__name__}{f': {text}' if text else ''}."
+    return MsrError(problem, hint="This is a bug in msr_async: run it again with --debug and report what it prints.")
+
+
+def _single(error: BaseException) -> BaseException:
+    """The error inside of a group that holds one, which is what it should have been."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _print(result: Result, manners: Manners) -> None:
+    if manners.format == "json":
+        _print_json(result.document)
+    else:
+        from .rendering import console
+
+        result.show(console())
+        sys.stdout.flush()
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()

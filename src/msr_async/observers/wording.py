@@ -1,0 +1,148 @@
+"""Events and amounts in words, for whoever shows them to a person. Pure: nothing here writes.
+
+Sizes are decimal (1 MB is 1,000,000 bytes), as file managers and disks count them.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from ..errors import ScriptFailed
+from ..events import (
+    BackupCreated,
+    BackupDeleted,
+    Event,
+    LockWaiting,
+    MigrationErred,
+    MigrationFinished,
+    MigrationStarted,
+    Planned,
+    RecoveryStarted,
+    Restored,
+    Step,
+    TransferStarted,
+    Warned,
+)
+
+Mood: TypeAlias = Literal["done", "failed", "back", "warning", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One line for a person, and how it is meant."""
+
+    mood: Mood
+    text: str
+
+
+def tell(event: Event) -> Told | None:
+    """What stays on the screen of an event; None for those that only move a bar."""
+    match event:
+        case Planned(plan=plan):
+            pending = len(plan.pending)
+            return Told(mood="plain", text=f"{count(pending, 'migration')} to run" if pending else "nothing to run")
+        case LockWaiting(holder=holder, waited=waited):
+            return Told(mood="warning", text=f"waiting for the migration lock, held by {holder} ({seconds(waited)})")
+        case MigrationFinished(migration=migration, direction=direction, duration=duration):
+            undone = "" if direction == "up" else "undone: "
+            return Told(mood="done", text=f"{undone}{migration}  {seconds(duration)}")
+        case MigrationErred(migration=migration, direction=direction, error=error):
+            which = "" if direction == "up" else "down of "
+            return Told(mood="failed", text=f"{which}{migration}: {_where(error)}")
+        case BackupCreated(backup=backup):
+            took = "" if backup.duration is None else f"  {seconds(backup.duration)}"
+            pace = "" if not backup.duration else f"  {rate(backup.raw_bytes, backup.duration)}"
+            packed = f"{size(backup.raw_bytes)} in a file of {size(backup.size)}"
+            return Told(mood="done", text=f"backup: {count(backup.rows, 'row')}, {packed}{took}{pace}")
+        case BackupDeleted(path=path):
+            return Told(mood="plain", text=f"backup {path.name} deleted, the run succeeded")
+        case RecoveryStarted(strategy=strategy):
+            return Told(mood="back", text=f"putting the database back (strategy {strategy})")
+        case Restored(restore=restore):
+            pace = f"{seconds(restore.duration)}  {rate(restore.raw_bytes, restore.duration)}"
+            text = f"restored: {count(restore.rows, 'row')}, {size(restore.raw_bytes)}, checked  {pace}"
+            return Told(mood="done", text=text)
+        case Warned(message=message):
+            return Told(mood="warning", text=message)
+        case _:
+            return None
+
+
+def doing(event: Event) -> str | None:
+    """What the program is in the middle of after this event, as the end of "it is ...".
+
+    Empty when something ended; None when the event changes nothing.
+    """
+    match event:
+        case MigrationStarted(migration=migration, direction="up"):
+            return f"running {migration}"
+        case MigrationStarted(migration=migration):
+            return f"undoing {migration}"
+        case TransferStarted(action=action, path=path):
+            return f"making the backup {path.name}" if action == "backup" else f"restoring {path.name}"
+        case RecoveryStarted():
+            return "putting the database back"
+        case Step(action="restore", detail=detail):
+            return f"restoring ({detail})"
+        case MigrationFinished() | MigrationErred() | BackupCreated() | Restored():
+            return ""
+        case _:
+            return None
+
+
+def size(amount: float) -> str:
+    if amount < 1000:
+        return f"{amount:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        amount /= 1000
+        if amount < 999.5 or unit == "TB":
+            break
+    return f"{amount:.1f} {unit}" if amount < 99.95 else f"{amount:,.0f} {unit}"
+
+
+def rate(amount: float, duration: float) -> str:
+    return f"{size(amount / max(duration, 0.001))}/s"
+
+
+def seconds(duration: float) -> str:
+    if duration < 0.0995:
+        return f"{duration * 1000:.0f} ms"
+    if duration < 59.95:
+        return f"{duration:.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_line(error: BaseException) -> str:
+    if isinstance(error, CancelledError):
+        return "interrupted"
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _where(error: BaseException) -> str:
+    """The error with the file's name only: its folder is the same for all of them and fills the line."""
+    if not isinstance(error, ScriptFailed) or error.path is None:
+        return first_line(error)
+    place = ":".join(str(item) for item in (error.path.name, error.line, error.column) if item is not None)
+    return f"{place}: {first_line(Exception(error.message))}"
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: names come from databases, and a terminal obeys what it is sent."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut in the middle, where names differ least."""
+    if len(text) <= width:
+        return text
+    head = (width - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"

@@ -1,0 +1,170 @@
+"""Every flag reaches the library as what it says: checked on what the commands hand to the executor."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msr_async.cli import opening
+from msr_async.cli.app import main
+from msr_async.config import BackupMode, Config, RollbackStrategy
+from msr_async.models import BackupInfo, MigrationResult, RestoreInfo
+
+URL = "postgresql://h/x"
+BACKUP = BackupInfo(
+    path=Path("b.msrbak"),
+    size=1,
+    id="1",
+    created=datetime(2026, 1, 1, tzinfo=UTC),
+    parts=1,
+    rows=2,
+    raw_bytes=3,
+    complete=True,
+)
+
+
+class Seen:
+    """Stands in for handler and executor, and remembers what they were given."""
+
+    name = "seen"
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.environment: str | None = None
+        self.config = Config()
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def handler(self, url: str, *, environment: str | None) -> Seen:
+        self.url, self.environment = url, environment
+        return self
+
+    async def __aenter__(self) -> Seen:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    def executor(self, handler: Seen, config: Config, *, observers: object) -> Seen:
+        self.config = config
+        return self
+
+    async def migrate(self) -> MigrationResult:
+        return MigrationResult(success=True)
+
+    async def create_backup(self) -> BackupInfo:
+        return BACKUP
+
+    async def restore_from_backup(self, *arguments: Any, **options: Any) -> RestoreInfo:
+        self.arguments, self.options = arguments, options
+        return RestoreInfo(path=BACKUP.path, parts=1, rows=2, raw_bytes=3, duration=0.1)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
+    it = Seen()
+    monkeypatch.setattr("msr_async.executor.MigrationScriptExecutor", it.executor)
+    monkeypatch.setattr(opening, "handler_for", it.handler)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "MSR_DATABASE_URL", "MSR_ENVIRONMENT", "MSR_MIGRATIONS", "MSR_BACKUPS"):
+        monkeypatch.delenv(name, raising=False)
+    return it
+
+
+def run(*arguments: str) -> None:
+    assert main([*arguments, "--database-url", URL]) == 0
+
+
+def test_without_flags_migrate_is_as_the_library_is(seen: Seen) -> None:
+    run("migrate")
+    assert seen.config == Config()
+    assert (seen.url, seen.environment) == (URL, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "setting", "value"),
+    [
+        (("--strategy", "both"), "rollback_strategy", RollbackStrategy.BOTH),
+        (("--mode", "create_only"), "backup_mode", BackupMode.CREATE_ONLY),
+        (("--mode", "manual"), "backup_mode", BackupMode.MANUAL),
+        (("--backup", "b"), "backup_mode", BackupMode.RESTORE_ONLY),
+        (("--backup", "b"), "backup.existing_backup_path", Path("b")),
+        (("--keep-backup",), "backup.delete_backup", False),
+        (("--lock-timeout", "1.5"), "lock_timeout", 1.5),
+        (("--jobs", "2"), "backup.concurrency", 2),
+        (("--tag", "release=42", "--tag", "why=a=b"), "backup.tags", {"release": "42", "why": "a=b"}),
+        (("--migrations", "m"), "folder", Path("m")),
+        (("--backups", "b"), "backup.folder", Path("b")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_flags_of_migrate(seen: Seen, flags: tuple[str, ...], setting: str, value: object) -> None:
+    assert _get(seen.config, setting) != value
+    run("migrate", *flags)
+    assert _get(seen.config, setting) == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "setting", "value"),
+    [
+        (("--jobs", "2"), "concurrency", 2),
+        (("--include", "public.*", "--include", "audit.log"), "include", ("public.*", "audit.log")),
+        (("--exclude", "public.logs"), "exclude", ("public.logs",)),
+        (("--compression-level", "7"), "compression_level", 7),
+        (("--tag", "release=42"), "tags", {"release": "42"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_flags_of_backup_create(seen: Seen, flags: tuple[str, ...], setting: str, value: object) -> None:
+    assert _get(seen.config.backup, setting) != value
+    run("backup", "create", *flags)
+    assert _get(seen.config.backup, setting) == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "path", "options"),
+    [
+        ((), None, {}),
+        (("a.msrbak",), Path("a.msrbak"), {}),
+        (("--confirm-target", "x@h"), None, {"confirm_target": "x@h"}),
+        (("--no-owner",), None, {"owners": False}),
+        (("--no-privileges",), None, {"privileges": False}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_flags_of_backup_restore(
+    seen: Seen, flags: tuple[str, ...], path: Path | None, options: dict[str, object]
+) -> None:
+    run("backup", "restore", *flags)
+    assert seen.arguments == (path,)
+    assert seen.options == {"confirm_target": None, "owners": True, "privileges": True} | options
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting", "value"),
+    [
+        ("MSR_ENVIRONMENT", "environment", "staging"),
+        ("MSR_MIGRATIONS", "config.folder", Path("m")),
+        ("MSR_BACKUPS", "config.backup.folder", Path("b")),
+    ],
+)
+def test_variables_stand_in_for_flags(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, variable: str, setting: str, value: object
+) -> None:
+    monkeypatch.setenv(variable, str(value))
+    run("migrate")
+    assert _get(seen, setting) == value
+
+
+def test_the_environment_reaches_the_handler(seen: Seen) -> None:
+    run("migrate", "--environment", "production")
+    assert seen.environment == "production"
+
+
+def _get(thing: object, setting: str) -> object:
+    for name in setting.split("."):
+        thing = getattr(thing, name)
+    return thing

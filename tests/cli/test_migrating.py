@@ -1,0 +1,150 @@
+"""`migrate` and `status` on a real database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Command
+from tests.support.servers import Database, only_newest
+
+pytestmark = only_newest
+
+GOOD = "ALTER TABLE orders ADD COLUMN paid boolean;"
+BAD = "SELECT 1;\n\nINSERT INTO nowhere VALUES (1);\n"
+
+
+def files(cli: Command) -> list[Path]:
+    return sorted((cli.folder / "backups").glob("*"))
+
+
+def columns(database: Database) -> str:
+    return database.sql("SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute "
+                        "WHERE attrelid = 'orders'::regclass AND attnum > 0 AND NOT attisdropped")  # fmt: skip
+
+
+def test_a_run_from_start_to_end(cli: Command, shop: Database) -> None:
+    url = ("--database-url", shop.dsn)
+    cli.write("V202601010900_paid.up.sql", GOOD)
+
+    before = cli("status", *url)
+    assert before.code == 0
+    assert "0 migrations applied, 1 pending" in before.out
+    assert cli("status", "--check", *url).code == 9
+
+    done = cli("migrate", *url)
+    assert (done.code, "V202601010900_paid" in done.out) == (0, True)
+    assert "running V202601010900_paid (1 of 1)" in done.err
+    assert columns(shop) == "id note paid"
+    assert files(cli) == []
+
+    after = cli("status", "--check", "--format", "json", *url)
+    assert after.code == 0
+    assert after.document["pending"] == []
+    assert [item["version"] for item in after.document["applied"]] == [202601010900]
+
+    again = cli("migrate", "--format", "json", *url)
+    assert (again.code, again.document["executed"]) == (0, [])
+
+
+def test_quiet_says_nothing_but_the_result(cli: Command, shop: Database) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    done = cli(
+        "migrate", "--quiet", "--format", "json", "--keep-backup", "--tag", "why=test", "--database-url", shop.dsn
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.document["success"] is True
+    assert [item["name"] for item in done.document["executed"]] == ["paid"]
+    assert done.document["backup"]["tags"] == {"why": "test"}
+    assert [Path(done.document["backup"]["path"]).name] == [path.name for path in files(cli)]
+
+
+def test_a_failing_migration_exits_with_3_and_everything_is_back(cli: Command, shop: Database) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write("V202601020900_bad.up.sql", BAD)
+    done = cli("migrate", "--format", "json", env={"DATABASE_URL": shop.dsn})
+    assert done.code == 3
+    assert "Traceback" not in done.err
+    assert (done.error["type"], done.error["exit_code"]) == ("MigrationFailed", 3)
+    assert done.error["result"]["restored"] is True
+    assert done.error["result"]["failed"]["name"] == "bad"
+    assert (done.error["cause"]["type"], done.error["cause"]["line"]) == ("ScriptFailed", 3)
+    assert "V202601020900_bad.up.sql:3:13" in done.err
+    assert columns(shop) == "id note"
+    assert shop.sql("SELECT to_regclass('schema_version') IS NULL") == "t"
+
+
+@pytest.mark.parametrize(
+    ("flags", "left", "kept"),
+    [
+        (("--strategy", "none"), "id note paid", 0),
+        (("--strategy", "none", "--mode", "create_only"), "id note paid", 1),
+        (("--mode", "create_only"), "id note paid", 1),
+        (("--mode", "manual"), "id note paid", 0),
+        (("--strategy", "down", "--mode", "manual"), "id note", 0),
+        (("--strategy", "both"), "id note", 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_strategy_and_mode_decide_what_a_failure_leaves(
+    cli: Command, shop: Database, flags: tuple[str, ...], left: str, kept: int
+) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write("V202601010900_paid.down.sql", "ALTER TABLE orders DROP COLUMN paid;")
+    cli.write("V202601020900_bad.up.sql", BAD)
+    cli.write("V202601020900_bad.down.sql", "SELECT 1;")
+    done = cli("migrate", *flags, "--database-url", shop.dsn)
+    assert done.code == 3
+    assert columns(shop) == left
+    assert len(files(cli)) == kept
+
+
+def test_an_existing_backup_is_gone_back_to(cli: Command, shop: Database) -> None:
+    made = cli("backup", "create", "--backups", "safe", "--database-url", shop.dsn)
+    path = made.out.strip()
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write("V202601020900_bad.up.sql", BAD)
+    done = cli("migrate", "--backup", path, "--database-url", shop.dsn)
+    assert done.code == 3
+    assert columns(shop) == "id note"
+    assert files(cli) == []
+    missing = cli("migrate", "--backup", "missing.msrbak", "--database-url", shop.dsn)
+    assert (missing.code, columns(shop)) == (2, "id note")
+
+
+def test_what_is_wrong_with_the_files_exits_with_2_and_touches_nothing(cli: Command, shop: Database) -> None:
+    missing = cli("migrate", "--migrations", "nowhere", "--database-url", shop.dsn)
+    assert (missing.code, "nowhere" in missing.err) == (2, True)
+
+    cli.write("V202601010900_one.up.sql", GOOD)
+    cli.write("V202601010900_two.up.sql", GOOD)
+    done = cli("migrate", "--format", "json", "--database-url", shop.dsn)
+    assert (done.code, done.error["type"]) == (2, "ValidationFailed")
+    assert done.error["issues"]
+    assert cli("status", "--check", "--database-url", shop.dsn).code == 2
+    assert cli("status", "--database-url", shop.dsn).code == 0
+    assert columns(shop) == "id note"
+
+
+def test_migrations_are_taken_from_the_folder_that_is_named(cli: Command, shop: Database) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    (cli.folder / "migrations").rename(cli.folder / "elsewhere")
+    done = cli("migrate", "--migrations", "elsewhere", "--database-url", shop.dsn)
+    assert (done.code, columns(shop)) == (0, "id note paid")
+
+
+def test_a_restore_that_fails_too_exits_with_4(cli: Command, shop: Database) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write(
+        "V202601020900_bad.py",
+        "from pathlib import Path\n"
+        "async def up(db, ctx):\n"
+        "    for file in Path('backups').iterdir():\n"
+        "        file.write_bytes(b'gone')\n"
+        "    raise RuntimeError('no')\n",
+    )
+    done = cli("migrate", "--format", "json", "--database-url", shop.dsn)
+    assert (done.code, done.error["type"]) == (4, "RecoveryFailed")
+    assert done.error["cause"]["message"]
+    assert done.error["recovery_cause"]["type"] in ("NotABackup", "BackupDamaged", "BackupInvalid")

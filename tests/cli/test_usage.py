@@ -1,0 +1,192 @@
+"""The command line without a database: usage, settings, sentences instead of tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Command, environment
+
+SECRET = "s3cr3t-canary"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["backup", "demo", "migrate", "status"]),
+        (("--help",), ["backup", "demo", "migrate", "status", "Exit codes"]),
+        (("backup",), ["create", "restore", "list", "inspect", "verify"]),
+        (("migrate", "--help"), ["--strategy", "--mode", "--keep-backup", "--lock-timeout", "--tag", "--database-url"]),
+        (("backup", "create", "--help"), ["--include", "--exclude", "--compression-level", "--output-file", "--jobs"]),
+        (("backup", "restore", "--help"), ["PATH", "--confirm-target", "--no-owner", "--no-privileges"]),
+    ],
+    ids=" ".join,
+)
+def test_help_names_what_there_is(cli: Command, arguments: tuple[str, ...], words: list[str]) -> None:
+    done = cli(*arguments)
+    assert done.code == 0
+    assert [word for word in words if word not in done.out] == []
+    assert done.err == ""
+
+
+def test_help_does_not_show_the_database_url_of_the_environment(cli: Command) -> None:
+    done = cli("status", "--help", env={"DATABASE_URL": f"postgresql://u:{SECRET}@h/x"})
+    assert "DATABASE_URL" in done.out
+    assert SECRET not in done.out + done.err
+
+
+def test_help_loads_no_driver(cli: Command) -> None:
+    check = "import atexit\natexit.register(lambda: print(sorted({'asyncpg', 'google', 'grpc'} & sys.modules.keys())))"
+    done = cli.script(check, "--help")
+    assert done.code == 0
+    assert done.out.endswith("[]\n")
+
+
+def test_version_is_one_line(cli: Command) -> None:
+    done = cli("--version")
+    assert (done.code, done.out.count("\n")) == (0, 1)
+
+
+@pytest.mark.parametrize("module", ["cyclopts", "rich"])
+def test_without_the_extra_one_sentence_says_what_to_install(cli: Command, module: str) -> None:
+    done = cli.script(f"sys.modules[{module!r}] = None", "status")
+    assert done.code == 1
+    assert done.err == f'The command line needs {module}: pip install "msr_async[cli]".\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("migrat",), "migrat"),
+        (("migrate", "--strateg", "backup"), "--strateg"),
+        (("migrate", "--strategy", "hope"), "hope"),
+        (("migrate", "--mode", "half"), "half"),
+        (("migrate", "--jobs", "many"), "--jobs"),
+        (("migrate", "--jobs", "0"), "concurrency"),
+        (("migrate", "--lock-timeout", "-1"), "lock_timeout"),
+        (("migrate", "--tag", "release"), "release"),
+        (("migrate", "--backup", "b.msrbak", "--mode", "full"), "--backup"),
+        (("migrate", "surplus"), "surplus"),
+        (("backup", "create", "--compression-level", "99"), "compression_level"),
+        (("backup", "verify", "--level", "deep"), "deep"),
+        (("backup", "list", "--format", "xml"), "xml"),
+        (("status",), "DATABASE_URL"),
+        (("status", "--database-url", ""), "DATABASE_URL"),
+        (("status", "--database-url", "nonsense"), "postgresql://"),
+        (("status", "--database-url", "mysql://h/x"), "mysql"),
+        (("demo", "--rows", "3"), "--rows"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence(cli: Command, arguments: tuple[str, ...], words: str) -> None:
+    done = cli(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("migrate", "--bogus"), ("status",), ("backup", "create", "--jobs", "0")], ids=" ".join
+)
+def test_usage_errors_are_one_document_in_json(cli: Command, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, "--format", "json")
+    assert done.code == 2
+    assert done.document.keys() == {"error"}
+    assert done.error["exit_code"] == 2
+    assert done.error["message"]
+    assert done.error["hint"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--database-url", f"postgresql//user:{SECRET}@host/x"),
+        ("status", "--database-url", f"mysql://user:{SECRET}@host/x"),
+        ("status", f"postgresql://user:{SECRET}@host/x"),
+        ("status", "--debug", "--database-url", f"postgresql://user:{SECRET}@127.0.0.1:1/x"),
+        ("status", "--database-url", f"postgresql://user:{SECRET}@127.0.0.1:notaport/x"),
+    ],
+)
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_no_error_repeats_the_password(cli: Command, arguments: tuple[str, ...], form: str) -> None:
+    cli.write("V202601010900_one.up.sql", "SELECT 1;")
+    done = cli(*arguments, "--format", form)
+    assert done.code in (2, 7)
+    assert SECRET not in done.out + done.err
+
+
+def test_a_flag_wins_over_the_msr_variable_and_this_over_the_common_one(cli: Command) -> None:
+    common, ours = {"DATABASE_URL": "common://h/x"}, {"MSR_DATABASE_URL": "ours://h/x"}
+    assert "common://" in cli("status", env=common).err
+    assert "ours://" in cli("status", env=common | ours).err
+    assert "flag://" in cli("status", "--database-url", "flag://h/x", env=common | ours).err
+
+
+def test_an_unexpected_error_is_a_sentence_and_with_debug_a_traceback(cli: Command) -> None:
+    breaking = (
+        "import msr_async._engine.listing as listing\n"
+        f"async def backups(*a, **k): raise ValueError('boom postgresql://u:{SECRET}@h/x')\n"
+        "listing.backups = backups"
+    )
+    plain = cli.script(breaking, "backup", "list", "--format", "json")
+    assert plain.code == 1
+    assert "ValueError: boom" in plain.error["message"]
+    assert "--debug" in plain.error["hint"]
+    assert "Traceback" not in plain.err
+    debug = cli.script(breaking, "backup", "list", "--debug")
+    assert debug.code == 1
+    assert "Traceback" in debug.err
+    assert SECRET not in plain.out + plain.err + debug.err
+
+
+def test_an_empty_or_missing_folder_lists_no_backups(cli: Command) -> None:
+    done = cli("backup", "list", "--backups", "nowhere")
+    assert (done.code, done.out) == (0, "No backups in nowhere.\n")
+    assert cli("backup", "list", "--format", "json").document == {"backups": []}
+
+
+def test_what_is_not_a_backup_is_left_out_of_the_list_with_a_warning(cli: Command) -> None:
+    folder = cli.folder / "elsewhere"
+    folder.mkdir()
+    (folder / "notes.msrbak").write_text("not a backup")
+    loud = cli("backup", "list", "--backups", "elsewhere", "--format", "json")
+    assert (loud.code, loud.document) == (0, {"backups": []})
+    assert "notes.msrbak" in loud.err
+    quiet = cli("backup", "list", "--backups", "elsewhere", "--quiet")
+    assert (quiet.code, quiet.err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_file_that_is_not_a_backup_is_refused_with_10(cli: Command, command: str) -> None:
+    (cli.folder / "notes.txt").write_text("not a backup at all")
+    done = cli("backup", command, "notes.txt")
+    assert (done.code, done.out) == (10, "")
+    assert "notes.txt" in done.err
+
+
+@pytest.mark.parametrize(("command", "code"), [("verify", 10), ("inspect", 1)])
+@pytest.mark.parametrize("path", [(), ("missing.msrbak",)], ids=["newest", "named"])
+def test_a_missing_backup_is_a_sentence(cli: Command, command: str, code: int, path: tuple[str, ...]) -> None:
+    done = cli("backup", command, *path)
+    assert done.code == code
+    assert done.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "backup list", "backup list --format json"])
+def test_a_reader_that_leaves_early_is_no_drama(tmp_path: Path, arguments: str) -> None:
+    # `true` has ended long before Python is up, so the very first write meets a closed pipe.
+    command = f"{sys.executable} -m msr_async {arguments} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_demo_without_a_server_says_what_to_install(cli: Command) -> None:
+    done = cli.script("import msr_async.testing.embedded as e\ne.find_postgres = lambda version: None", "demo")
+    assert done.code == 1
+    assert 'pip install "msr_async[embedded]"' in done.err
+    assert "Traceback" not in done.err

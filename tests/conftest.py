@@ -1,0 +1,45 @@
+"""Fixtures for all tests. A test that wants every PostgreSQL version takes `database`; `only_newest` narrows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from msr_async.testing.embedded import EmbeddedPostgres
+from tests.support.servers import MAJORS, Database, Servers, fresh_database
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """All servers of the session, started when first asked for: `servers.get(18)`."""
+    every = Servers()
+    try:
+        yield every
+    finally:
+        every.stop()
+
+
+@pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"pg{major}")
+def postgres(request: pytest.FixtureRequest, servers: Servers) -> EmbeddedPostgres:
+    """A running server, one major version after the other."""
+    return servers.get(request.param)
+
+
+@pytest.fixture
+def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[], Database]]:
+    """Makes as many empty databases as a test wants, all on one server."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(fresh_database(postgres))
+
+
+@pytest.fixture
+def database(make_database: Callable[[], Database]) -> Database:
+    """An empty database of the test's own."""
+    return make_database()
