@@ -37,8 +37,12 @@ class Cost:
     output: str
 
 
-def measure(command: Sequence[str], *, postmaster: int) -> Cost:
+def measure(command: Sequence[str], *, postmaster: int, bytecode: Path) -> Cost:
     """Run a command to its end.
+
+    Args:
+        postmaster: the server's process, whose CPU is counted too.
+        bytecode: where Python programs keep compiled modules between runs, as an installed package has them.
 
     Raises:
         CommandFailed: when it ended with anything but 0.
@@ -53,7 +57,7 @@ def measure(command: Sequence[str], *, postmaster: int) -> Cost:
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                env=_environment(),
+                env=_environment(bytecode),
                 pass_fds=[writing],
             )
         finally:
@@ -93,8 +97,9 @@ def _times(process: Path) -> tuple[int, ...] | None:
     return int(fields[1]), *(int(field) for field in fields[11:15])
 
 
-def _environment() -> dict[str, str]:
-    """Ours without what libpq reads, so that a command goes where its arguments say; our package can be imported."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+def _environment(bytecode: Path) -> dict[str, str]:
+    """Ours without what libpq and Python read, so that a command does what its arguments say."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PYTHON"))}
     places = [Path(__file__).parents[1], Path(msr_async.__file__).parents[1]]
-    return kept | {"PYTHONPATH": os.pathsep.join(map(str, places)), "LC_ALL": "C"}
+    python = {"PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONPYCACHEPREFIX": str(bytecode)}
+    return kept | python | {"LC_ALL": "C"}

@@ -127,7 +127,9 @@ def test_restore_over_another_database_wants_its_name(
     assert cli("backup", "restore", made, "--confirm-target", "other@host", *url).code == 11
     assert cli("backup", "restore", made, "--environment", "production", *url).code == 11
     assert target.sql("SELECT count(*) FROM precious") == "0"
-    done = cli("backup", "restore", made, "--confirm-target", f"{target.name}@{target.server.host}:{target.server.port}", *url)
+    done = cli(
+        "backup", "restore", made, "--confirm-target", f"{target.name}@{target.server.host}:{target.server.port}", *url
+    )
     assert done.code == 0
     assert target.sql("SELECT to_regclass('precious') IS NULL") == "t"
 

@@ -91,7 +91,8 @@ def test_without_flags_migrate_is_as_the_library_is(seen: Seen) -> None:
         (("--mode", "create_only"), "backup_mode", BackupMode.CREATE_ONLY),
         (("--mode", "manual"), "backup_mode", BackupMode.MANUAL),
         (("--backup", "b"), "backup_mode", BackupMode.RESTORE_ONLY),
-        (("--backup", "b"), "backup.existing_backup_path", Path("b")),
+        (("--backup", "a/b"), "backup.existing_backup_path", Path("a/b")),
+        (("--backup", "b"), "backup.existing_backup_path", Path("backups/b")),
         (("--keep-backup",), "backup.delete_backup", False),
         (("--lock-timeout", "1.5"), "lock_timeout", 1.5),
         (("--jobs", "2"), "backup.concurrency", 2),
@@ -128,7 +129,8 @@ def test_flags_of_backup_create(seen: Seen, flags: tuple[str, ...], setting: str
     ("flags", "path", "options"),
     [
         ((), None, {}),
-        (("a.msrbak",), Path("a.msrbak"), {}),
+        (("some/a.msrbak",), Path("some/a.msrbak"), {}),
+        (("a.msrbak",), Path("backups/a.msrbak"), {}),
         (("--confirm-target", "x@h"), None, {"confirm_target": "x@h"}),
         (("--no-owner",), None, {"owners": False}),
         (("--no-privileges",), None, {"privileges": False}),
@@ -141,6 +143,12 @@ def test_flags_of_backup_restore(
     run("backup", "restore", *flags)
     assert seen.arguments == (path,)
     assert seen.options == {"confirm_target": None, "owners": True, "privileges": True} | options
+
+
+def test_a_bare_name_is_a_file_here_before_it_is_one_of_the_backups(seen: Seen, tmp_path: Path) -> None:
+    (tmp_path / "a.msrbak").write_text("")
+    run("backup", "restore", "a.msrbak")
+    assert seen.arguments == (tmp_path / "a.msrbak",)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,12 @@ def left_over(shop: Database) -> str:
     )
 
 
+def wait_for_sleep(shop: Database) -> None:
+    mine = "datname = current_database() AND wait_event = 'PgSleep'"
+    while shop.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {mine}") == "0":
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=lambda item: str(item)
 )
@@ -32,25 +38,54 @@ def test_a_signal_in_the_middle_of_a_migration_puts_everything_back(
 ) -> None:
     cli.write("V202601010900_paid.up.sql", GOOD)
     cli.write("V202601020900_slow.up.sql", SLOW)
-    run = cli.start("migrate", "--format", "json", "--database-url", shop.dsn)
-    run.wait_for("running V202601020900_slow")
+    run = cli.start("migrate", "--format", "json", "--quiet", "--database-url", shop.dsn)
+    wait_for_sleep(shop)
     started = time.monotonic()
     run.send(number)
     done = run.end()
     assert time.monotonic() - started < 20
     assert done.code == code
     assert (done.error["type"], done.error["exit_code"]) == ("Interrupted", code)
+    assert "was restored" in done.error["message"]
     assert "Traceback" not in done.err
-    assert shop.sql("SELECT count(*) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'paid'") == "0"
-    assert shop.sql("SELECT to_regclass('schema_version') IS NULL") == "t"
-    assert left_over(shop) == "0"
+    assert is_as_before(shop)
+
+
+def test_a_signal_at_the_start_of_a_migration_puts_everything_back(cli: Command, shop: Database) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write("V202601020900_slow.up.sql", SLOW)
+    run = cli.start("migrate", "--database-url", shop.dsn)
+    run.wait_for("running V202601020900_slow")
+    run.send(signal.SIGINT)
+    assert run.end().code == 130
+    assert is_as_before(shop)
+
+
+def test_an_interrupted_run_that_cannot_be_put_back_exits_with_4(cli: Command, shop: Database) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write("V202601020900_slow.up.sql", SLOW)
+    run = cli.start("migrate", "--format", "json", "--database-url", shop.dsn)
+    wait_for_sleep(shop)
+    for file in (cli.folder / "backups").iterdir():
+        file.write_bytes(b"gone")
+    run.send(signal.SIGINT)
+    done = run.end()
+    assert (done.code, done.error["exit_code"]) == (4, 4)
+    assert "Recovery failed" in done.error["message"]
+
+
+def is_as_before(shop: Database) -> bool:
+    columns = shop.sql("SELECT count(*) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'paid'")
+    no_history = shop.sql("SELECT to_regclass('schema_version') IS NULL")
+    rows = shop.sql("SELECT count(*) FROM customers")
+    return (columns, no_history, rows, left_over(shop)) == ("0", "t", "500", "0")
 
 
 async def test_a_second_interrupt_in_a_recovery_is_answered_and_not_obeyed(cli: Command, shop: Database) -> None:
     cli.write("V202601010900_paid.up.sql", GOOD)
     cli.write("V202601020900_slow.up.sql", SLOW)
     run = cli.start("migrate", "--database-url", shop.dsn)
-    run.wait_for("running V202601020900_slow")
+    wait_for_sleep(shop)
     reader = await asyncpg.connect(shop.dsn)
     reading = reader.transaction()
     await reading.start()
@@ -65,9 +100,7 @@ async def test_a_second_interrupt_in_a_recovery_is_answered_and_not_obeyed(cli: 
     done = run.end()
     assert "kill -9" in answer
     assert done.code == 130
-    assert shop.sql("SELECT count(*) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'paid'") == "0"
-    assert shop.sql("SELECT count(*) FROM customers") == "500"
-    assert left_over(shop) == "0"
+    assert is_as_before(shop)
 
 
 def test_a_held_lock_exits_with_8_and_names_the_holder(cli: Command, shop: Database) -> None:

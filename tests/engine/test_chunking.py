@@ -75,13 +75,14 @@ def test_a_last_row_without_an_end_is_told() -> None:
 
 def test_buffers_are_used_again() -> None:
     cutter = Cutter(4096)
-    seen = set[int]()
+    seen: list[bytearray] = []  # kept, so that no other buffer can take the place of one in memory
     row = b"x" * 99 + b"\n"
     for _ in range(1000):
         for chunk in cutter.feed(row):
-            seen.add(id(chunk.buffer))
+            seen.append(chunk.buffer)
             cutter.give_back(chunk)
-    assert len(seen) == 2
+    assert len(seen) > 20
+    assert len(set(map(id, seen))) == 2
 
 
 def test_a_buffer_that_a_huge_row_blew_up_is_let_go() -> None:

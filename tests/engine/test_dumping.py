@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from msr_async._engine.emitting import Emitter
@@ -173,7 +174,7 @@ async def test_an_error_of_the_backend_comes_out_plain_and_leaves_nothing(
     tmp_path: Path, point: str, error: Exception
 ) -> None:
     async def at(reached: str) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         if reached == point:
             raise error
 
@@ -199,8 +200,8 @@ async def test_no_room_at_any_write_leaves_nothing(tmp_path: Path) -> None:
     await make(backup, storage, "whole.msrbak")
     total = calls
     assert total > 20
-    for full_at in range(total):
-        calls = 0
+    for place in range(total):
+        full_at, calls = place, 0
         with pytest.raises(StorageError):
             await make(backup, storage)
         assert [path.name for path in tmp_path.iterdir()] == ["whole.msrbak"]
@@ -227,6 +228,15 @@ async def test_two_dumps_into_one_folder_at_once(tmp_path: Path) -> None:
             group.start_soon(make, FakeBackup(shop()), storage, name)
     for name in ("a.msrbak", "b.msrbak"):
         await verify(storage, name, level="full", emit=Emitter())
+
+
+async def test_members_stay_whole_when_every_write_lets_other_parts_go_on(tmp_path: Path) -> None:
+    async def before(_call: str) -> None:
+        await anyio.sleep(0.0005)
+
+    storage = LocalStorage(tmp_path)
+    await make(FakeBackup(shop()), FaultyStorage(storage, before))
+    await verify(storage, "b.msrbak", level="full", emit=Emitter())
 
 
 async def test_the_manifest_is_readable_json(tmp_path: Path) -> None:

@@ -76,11 +76,13 @@ anyio.run(lambda: make(backup, LocalStorage(sys.argv[1])))
 
 
 @pytest.mark.parametrize("stop_at", [1, 20, 120])
-async def test_a_killed_process_leaves_no_backup_and_the_next_one_is_not_in_its_way(tmp_path: Path, stop_at: int) -> None:
+async def test_a_killed_process_leaves_no_backup_and_the_next_one_is_not_in_its_way(
+    tmp_path: Path, stop_at: int
+) -> None:
     """The same name is used again on purpose: random names would hide that an unfinished file blocks it."""
     command = [sys.executable, "-c", _CHILD, str(tmp_path), str(stop_at)]
     root = str(Path(__file__).parents[2])
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop
         command,
         stdout=subprocess.PIPE,
         cwd=root,

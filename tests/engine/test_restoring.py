@@ -1,4 +1,4 @@
-"""Putting a backup back: nothing is touched before the file was checked, and every row is checked before it is loaded."""
+"""Putting a backup back: the file is checked before anything is touched, and every row before it is loaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from msr_async._engine.verifying import read_index
@@ -54,7 +55,9 @@ async def test_events_tell_exact_sizes_every_row_and_the_end(tmp_path: Path) -> 
     assert events[-2:] == [Warned(message="sequences were not checked"), Restored(restore=info)]
 
 
-@pytest.mark.parametrize("name", ["README.txt", "schema/pre-data.sql.zst", "data/000002/000000.zst", "manifest.json.zst"])
+@pytest.mark.parametrize(
+    "name", ["README.txt", "schema/pre-data.sql.zst", "data/000002/000000.zst", "manifest.json.zst"]
+)
 async def test_a_damaged_file_is_refused_before_the_target_is_touched(tmp_path: Path, name: str) -> None:
     storage = LocalStorage(tmp_path)
     made = await make(FakeBackup(shop()), storage)
@@ -125,6 +128,14 @@ async def stops_early(self: fake_backup.FakeRestoration, part: Part, chunks: Asy
     return PartTotals(rows=1, raw_bytes=1)
 
 
+async def knows_the_end(self: fake_backup.FakeRestoration, part: Part, chunks: AsyncIterator[bytes], /) -> PartTotals:
+    size = rows = 0
+    while size < part.estimate:
+        chunk = await anext(chunks)
+        size, rows = size + len(chunk), rows + chunk.count(b"\n")
+    return PartTotals(rows=rows, raw_bytes=size)
+
+
 async def closes_early(self: fake_backup.FakeRestoration, part: Part, chunks: AsyncIterator[bytes], /) -> PartTotals:
     await anext(chunks, b"")
     await chunks.aclose()  # type: ignore[attr-defined]
@@ -140,6 +151,17 @@ async def test_a_backend_that_stops_taking_rows_fails_the_restore(
     monkeypatch.setattr(fake_backup.FakeRestoration, "load", stops_early)
     with anyio.fail_after(10), pytest.raises(RestoreFailed, match="the backup holds"):
         await put_back(FakeBackup({}), storage)
+
+
+async def test_a_backend_that_takes_the_last_chunk_and_does_not_ask_for_more_is_told_of_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path)
+    made = await make(FakeBackup(shop()), storage)
+    monkeypatch.setattr(fake_backup.FakeRestoration, "load", knows_the_end)
+    events: list[Event] = []
+    await put_back(FakeBackup({}), storage, events=events)
+    assert sum(event.rows for event in events if isinstance(event, PartProgress)) == made.rows
 
 
 async def test_a_load_that_closes_its_rows_and_then_fails_is_the_error_that_is_told(
@@ -165,8 +187,8 @@ async def test_a_storage_that_fails_in_the_middle_fails_the_restore(tmp_path: Pa
             raise OSError("input/output error")
 
     await put_back(FakeBackup({}), FaultyStorage(storage, before))
-    for fail_at in range(calls):
-        calls = 0
+    for place in range(calls):
+        fail_at, calls = place, 0
         target = FakeBackup({"orders": [b"as before"]})
         with pytest.raises(OSError, match="input/output"):
             await put_back(target, FaultyStorage(storage, before))
@@ -185,15 +207,15 @@ async def test_cancellation_at_every_point_leaves_the_target_as_it_was(tmp_path:
         reached += 1
         if reached - 1 == cancel_at:
             task.cancel()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     async def run(target: FakeBackup) -> None:
         await put_back(target, FaultyStorage(storage, before))
 
     task = asyncio.create_task(run(FakeBackup({}, at=before)))
     await task
-    for cancel_at in range(reached):
-        reached = 0
+    for place in range(reached):
+        cancel_at, reached = place, 0
         target = FakeBackup({"orders": [b"as before"]}, at=before)
         task = asyncio.create_task(run(target))
         with pytest.raises(asyncio.CancelledError):

@@ -118,10 +118,13 @@ async def test_the_file_is_synced_before_it_is_named_and_the_folder_after(
 async def test_an_error_in_the_block_comes_out_as_it_is_and_leaves_nothing(
     tmp_path: Path, error: BaseException
 ) -> None:
-    with pytest.raises(type(error)) as caught:
+    async def fail() -> None:
         async with LocalStorage(tmp_path).create("a") as writer:
             await writer.write(b"x" * 3_000_000)
             raise error
+
+    with pytest.raises(type(error)) as caught:
+        await fail()
     assert caught.value is error
     assert names(tmp_path) == []
 
@@ -130,10 +133,14 @@ async def test_a_block_that_swallows_a_failed_write_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "open_unfinished", lambda *_: os.open("/dev/full", os.O_WRONLY))
-    with pytest.raises(StorageError, match="earlier write"):
+
+    async def go_on() -> None:
         async with LocalStorage(tmp_path).create("a") as writer:
             with pytest.raises(StorageFull):
                 await writer.write(b"x" * 3_000_000)
+
+    with pytest.raises(StorageError, match="earlier write"):
+        await go_on()
     assert names(tmp_path) == []
 
 
@@ -154,10 +161,14 @@ async def test_a_name_that_is_taken_in_the_meantime_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
 ) -> None:
     monkeypatch.setattr(os, "link", os.link if hard_links else refuse(errno.EPERM))
-    with pytest.raises(StorageError, match="is there already"):
+
+    async def be_late() -> None:
         async with LocalStorage(tmp_path).create("a") as writer:
             await writer.write(b"mine")
             (tmp_path / "a").write_bytes(b"theirs")
+
+    with pytest.raises(StorageError, match="is there already"):
+        await be_late()
     assert (tmp_path / "a").read_bytes() == b"theirs"
     assert names(tmp_path) == ["a"]
 

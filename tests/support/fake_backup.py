@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 
 from msr_async._engine.dumping import dump
 from msr_async._engine.emitting import Emitter
@@ -34,7 +35,7 @@ SOURCE = DatabaseInfo(
 
 
 async def nothing(_point: str) -> None:
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
 
 
 class FakeBackup:

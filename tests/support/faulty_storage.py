@@ -10,7 +10,7 @@ from msr_async.protocols import Storage, StorageReader, StorageWriter, StoredFil
 
 
 class FaultyStorage:
-    """`before` is awaited with the name of each call (`create`, `write`, `publish`, `open`, `read`) before it is made."""
+    """`before` is awaited before each call with its name: `create`, `write`, `publish`, `open`, `read`, ..."""
 
     def __init__(self, storage: Storage, before: Callable[[str], Awaitable[None]]) -> None:
         self._storage = storage

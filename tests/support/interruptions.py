@@ -1,4 +1,4 @@
-"""Cancelling at the k-th place where a coroutine waits for a thread or a backend: before it, or while it is under way."""
+"""Cancelling at the k-th place where a coroutine waits for a thread or a backend: before it, or in the middle of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal
 
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -68,7 +69,7 @@ class Interruption:
         """A hook for a backend."""
         if self.place():
             self.cancel()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def threaded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not self.place():

@@ -18,7 +18,7 @@ from . import documents
 from .backups import backup
 from .exits import Exit
 from .opening import Injected, opened
-from .options import DEFAULTS, Shared, Switch, Tags, UsageError, parse_tags
+from .options import DEFAULTS, Shared, Switch, Tags, UsageError, locate, parse_tags
 from .running import Manners, Result, let_go, report, run
 
 app = App(
@@ -73,7 +73,7 @@ async def migrate(
         raise ConfigError(
             f"--backup is not used with --mode {config.backup_mode}.", hint="Leave --mode out, or give restore_only."
         )
-    config.backup.existing_backup_path = backup
+    config.backup.existing_backup_path = locate(backup, shared)
     config.backup.delete_backup = not keep_backup
     config.lock_timeout = lock_timeout
     config.backup.concurrency = jobs

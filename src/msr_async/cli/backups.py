@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ..errors import BackupInvalid, BackupNotFound, StorageError
+from ..errors import BackupInvalid, BackupNotFound, StorageError, TargetRefused
 from . import documents
 from .opening import Injected, opened
-from .options import DEFAULTS, Patterns, Shared, Switch, Tags, parse_tags
+from .options import DEFAULTS, Patterns, Shared, Switch, Tags, locate, parse_tags
 from .running import Result
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ async def restore(
     """
     from .rendering import show_restore
 
+    path = locate(path, shared)
     async with opened(shared, shared.config(), this) as (executor, name), _naming(path):
         done = await executor.restore_from_backup(
             path, confirm_target=confirm_target, owners=not no_owner, privileges=not no_privileges
@@ -170,12 +171,15 @@ async def verify(
 
 @asynccontextmanager
 async def _naming(path: Path | None) -> AsyncIterator[None]:
-    """Say of a bad backup which one it is: whoever reads the bytes does not know."""
+    """Add what only the command line knows: which file it was, what a setting is called here."""
     try:
         yield
     except BackupInvalid as error:
         if path is not None:
             error.add_note(f"The file: {path}")
+        raise
+    except TargetRefused as error:
+        error.add_note("On the command line: --confirm-target DATABASE@HOST")
         raise
 
 
@@ -184,6 +188,7 @@ async def _place(path: Path | None, shared: Shared, emit: Emitter) -> tuple[Loca
     from .._engine.listing import backups
     from ..storage.local import LocalStorage
 
+    path = locate(path, shared)
     if path is not None:
         return LocalStorage(path.parent), path.name
     storage = LocalStorage(shared.backups)

@@ -80,3 +80,11 @@ def parse_tags(tags: Sequence[str]) -> dict[str, str]:
         if not key or not sign:
             raise ConfigError(f"--tag {tag!r} is not a tag.", hint="Write it as key=value, such as release=42.")
     return {key: value for key, _, value in pairs}
+
+
+def locate(path: Path | None, shared: Shared) -> Path | None:
+    """The backup that a person names: a file as the shell sees it, or a bare name in the folder of the backups."""
+    if path is None or len(path.parts) > 1:
+        return path
+    here = Path.cwd() / path
+    return here if here.exists() else shared.backups / path

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..config import RollbackStrategy
 from ..errors import MsrError
-from ..events import Event, Observer, RecoveryStarted, Restored, Warned
+from ..events import Event, MigrationErred, Observer, RecoveryStarted, Restored, Warned
 from ..observers.wording import doing
 from .documents import Document, of_error
 from .exits import Exit, exit_code
@@ -53,11 +54,12 @@ class Manners:
 
 
 class Interrupted(MsrError):
-    """A signal ended the work; what had to be put back was put back first."""
+    """A signal ended the work; what had to be put back was put back first, or `code` says that this failed."""
 
-    def __init__(self, number: signal.Signals) -> None:
-        self.code = _SIGNALS[number][1]
-        super().__init__(f"{_SIGNALS[number][0]} ({number.name}): the work was stopped and cleaned up.")
+    def __init__(self, number: signal.Signals, *, story: str, recovered: bool) -> None:
+        said, code = _SIGNALS[number]
+        self.code = code if recovered else Exit.ROLLBACK
+        super().__init__(f"{said} ({number.name}). {story or 'The work was stopped and cleaned up.'}")
 
 
 class Run:
@@ -67,6 +69,9 @@ class Run:
         self._manners = manners
         self._doing = ""
         self._recovering = False
+        self._owed = False
+        """A restore is due: a recovery began that counts only when it came to that."""
+        self._story = ""
         self._signal: signal.Signals | None = None
 
     @contextmanager
@@ -96,15 +101,22 @@ class Run:
                     loop.add_signal_handler(number, self._arrived, number, scope)
             return await work()
         assert self._signal is not None
-        raise Interrupted(self._signal)
+        raise Interrupted(self._signal, story=self._story, recovered=not self._owed)
 
     def remember(self, event: Event) -> None:
         """An observer: what to answer to a person who interrupts."""
         now = doing(event)
         self._doing = self._doing if now is None else now
-        self._recovering = isinstance(event, RecoveryStarted) or (
-            self._recovering and not isinstance(event, Restored | Warned)
-        )
+        match event:
+            case RecoveryStarted(strategy=strategy):
+                self._recovering, self._owed = True, strategy == RollbackStrategy.BACKUP
+            case MigrationErred(direction="down"):
+                self._owed = True
+            case Restored():
+                self._owed = False
+            case Warned(message=message) if self._recovering:
+                # A cancellation cannot carry the story of the recovery, so it is told this way.
+                self._recovering, self._story = False, message
 
     def _arrived(self, number: signal.Signals, scope: anyio.CancelScope) -> None:
         said = _SIGNALS[number][0]

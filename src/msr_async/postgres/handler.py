@@ -28,7 +28,6 @@ SELECT pg_catalog.current_database() AS name, pg_catalog.current_setting('server
        pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may_ask,
        NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-           AND (n.nspname, c.relname) <> ($1, $2)
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
              WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = c.oid AND deptype = 'e'))
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS empty
@@ -122,7 +121,7 @@ class PostgresHandler:
         connection = await self._session.connection()
         target = await self.target()
         with translating("Asking the server which database this is", connection):
-            row = await connection.fetchrow(_DESCRIBE, *self.schema_version.names)
+            row = await connection.fetchrow(_DESCRIBE)
             assert row is not None
             system = target.host
             if row["may_ask"]:

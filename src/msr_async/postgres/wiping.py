@@ -54,8 +54,7 @@ WHERE t.oid >= 16384 AND NOT EXISTS (SELECT FROM tied WHERE classid = t.class AN
 ORDER BY t.rank, i.identity
 """
 
-# where pg_identify_object's word is not DROP's
-_KEYWORDS = {"statistics object": "STATISTICS"}
+_KEYWORDS = {"statistics object": "STATISTICS", "foreign-data wrapper": "FOREIGN DATA WRAPPER"}
 
 _KEPT_SCHEMAS = """
 SELECT DISTINCT extnamespace::regnamespace::text FROM pg_extension
@@ -90,10 +89,7 @@ async def wipe(connection: Connection, *, extensions: Collection[str], rights: b
     """Drop everything but the extensions named. Returns the schemas that stayed because one of those lives in them."""
     names = list(extensions)
     kept: list[str] = [row[0] for row in await connection.fetch(_KEPT_SCHEMAS, names)]
-    drops = [
-        f"DROP {_KEYWORDS.get(kind, kind.upper())} IF EXISTS {name} CASCADE"
-        for kind, name in await connection.fetch(_DROPS, names)
-    ]
+    drops = [_drop(kind, name) for kind, name in await connection.fetch(_DROPS, names)]
     drops += await _unlink_large_objects(connection)
     if rights:
         drops += await _reset_default_privileges(connection, kept)
@@ -103,6 +99,13 @@ async def wipe(connection: Connection, *, extensions: Collection[str], rights: b
     if drops:
         await connection.execute("; ".join(drops))
     return kept
+
+
+def _drop(kind: str, identity: str) -> str:
+    """pg_identify_object's words as a statement; they are SQL already, but for these."""
+    if kind == "transform":
+        identity = identity.replace(" on language ", " LANGUAGE ")
+    return f"DROP {_KEYWORDS.get(kind, kind.upper())} IF EXISTS {identity} CASCADE"
 
 
 async def _unlink_large_objects(connection: Connection) -> list[str]:

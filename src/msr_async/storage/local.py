@@ -22,9 +22,10 @@ from .unfinished import ENDING, open_unfinished, publish, remove, remove_old, sy
 T = TypeVar("T")
 
 _GATHER = 1024 * 1024
-"""Bytes that are gathered before a write: a hop to a thread costs as much as copying 100 KiB."""
+"""Bytes that are gathered before a write, so that small tables do not cost a hop to a thread each."""
 _WRITE_BACK = 8 * 1024 * 1024
-"""Bytes after which the disk is told to begin, so that the last sync has little left to wait for."""
+"""Bytes after which the disk is told to begin: at 100 MiB/s the last sync took 0.1 s then, up to 0.7 s otherwise.
+`fdatasync` in its place, which waits, took 1.6 s for 400 MiB at full speed against 1.0 s."""
 _PATIENCE = 30.0
 """Seconds that a step which must not be cut may go on after a cancellation."""
 
@@ -33,7 +34,7 @@ class LocalStorage:
     """Files in one folder. `mode` is the permission bits of a new backup, whatever the umask says."""
 
     def __init__(self, folder: str | os.PathLike[str], *, mode: int = 0o600) -> None:
-        self._folder = Path(os.path.abspath(os.path.expanduser(folder)))  # a later chdir must not move it
+        self._folder = Path(folder).expanduser().absolute()  # a later chdir must not move it
         self._mode = mode
 
     def __repr__(self) -> str:
