@@ -19,6 +19,7 @@ import pytest
 
 from msr_async.errors import DatabaseError, ToolMissing
 from msr_async.testing.embedded import EmbeddedPostgres, find_postgres
+from tests.support.servers import Servers
 
 FAST: dict[str, str | int] = {"fsync": "off"}
 ROOT = os.geteuid() == 0
@@ -133,11 +134,12 @@ async def test_a_port_that_was_taken_meanwhile_is_left_to_its_owner(monkeypatch:
         assert first.run("psql", "-XAtc", "SELECT 1").strip() == "1"
 
 
-async def test_odd_database_names_are_created_and_reached() -> None:
-    async with EmbeddedPostgres(options=FAST) as server:
-        for name in ('-"quoted" & 100%', "naïve/db"):
-            dsn = await server.create_database(name)
-            assert server.run("psql", "-XAt", "-c", "SELECT current_database()", dsn).strip() == name
+@pytest.mark.parametrize("name", ['-"quoted" & 100%', "naïve/db"])
+async def test_odd_database_names_are_created_and_reached(servers: Servers, name: str) -> None:
+    server = servers.get(18)
+    dsn = await server.create_database(name)
+    assert server.run("psql", "-XAt", "-c", "SELECT current_database()", dsn).strip() == name
+    server.run("dropdb", "--", name)
 
 
 async def test_the_environment_of_libpq_does_not_lead_it_astray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def in_a_child(temporary: Path, body: str) -> subprocess.Popen[str]:
         server = EmbeddedPostgres(options={{"fsync": "off"}})
     """
     text = textwrap.dedent(program) + textwrap.dedent(body)
-    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def gone(temporary: Path) -> bool:
@@ -203,7 +205,7 @@ def test_ctrl_c_reaches_the_program_first_and_the_server_is_stopped_in_order(tem
     with in_a_child(temporary, body) as child:
         assert child.stdout
         assert child.stdout.readline() == "up\n"
-        child.send_signal(signal.SIGINT)
+        os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process in the foreground
         assert child.stdout.readline() == "1\n"
         child.wait(60)
     assert gone(temporary)
@@ -276,10 +278,9 @@ async def test_a_version_that_is_nowhere_names_the_ways_to_get_it() -> None:
             pass
 
 
-async def test_a_running_server_is_not_started_again() -> None:
-    async with EmbeddedPostgres(options=FAST) as server:
-        with pytest.raises(DatabaseError, match="already running"):
-            server.start()
+def test_a_running_server_is_not_started_again(servers: Servers) -> None:
+    with pytest.raises(DatabaseError, match="already running"):
+        servers.get(18).start()
 
 
 async def test_a_stopped_server_can_be_started_anew() -> None:
@@ -319,7 +320,6 @@ def test_a_server_on_path_is_found_when_its_version_is_right(tmp_path: Path) -> 
     assert find_postgres(13, environ={"PATH": str(bin_dir)}) is None
 
 
-async def test_a_client_program_that_fails_says_why() -> None:
-    async with EmbeddedPostgres(options=FAST) as server:
-        with pytest.raises(DatabaseError, match="psql failed: ERROR:  division by zero"):
-            server.run("psql", "-Xc", "SELECT 1/0")
+def test_a_client_program_that_fails_says_why(servers: Servers) -> None:
+    with pytest.raises(DatabaseError, match="psql failed: ERROR:  division by zero"):
+        servers.get(18).run("psql", "-Xc", "SELECT 1/0")

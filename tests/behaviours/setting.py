@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,21 @@ class Altered:
     def __getattr__(self, name: str) -> Any:
         self.asked.append(name)
         return self._changes[name] if name in self._changes else getattr(self._original, name)
+
+
+def without_schema(handler: Any) -> Altered:
+    """A handler whose backups hold data only, as where pg_dump is missing."""
+
+    @asynccontextmanager
+    async def snapshot(*arguments: Any, **settings: Any) -> AsyncIterator[Any]:
+        async with handler.backup.snapshot(*arguments, **settings) as real:
+
+            async def details() -> Any:
+                return replace(await real.details(), complete=False)
+
+            yield Altered(real, details=details)
+
+    return Altered(handler, backup=Altered(handler.backup, snapshot=snapshot))
 
 
 def failing_restore(handler: Any, error: BaseException, *, rows: bool = True) -> Altered:

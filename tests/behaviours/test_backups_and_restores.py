@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import anyio
 import pytest
 
 import msr_async.executor
-from msr_async import BackupInfo, BackupInvalid, BackupNotFound, ConfigError, TargetRefused
+from msr_async import BackupInfo, BackupInvalid, BackupNotFound, ConfigError, DatabaseInfo, TargetRefused
 from msr_async.events import Warned
 from msr_async.testing.contracts import memory_world
-from tests.behaviours.setting import Altered, Setting, failing_restore
+from tests.behaviours.setting import Altered, Setting, failing_restore, without_schema
 
 
 async def test_behaviour_01_a_missing_backup_folder_is_made(setting: Setting) -> None:
@@ -228,6 +229,45 @@ async def test_a_named_target_is_overwritten(setting: Setting) -> None:
         await executor.restore_from_backup(backup, confirm_target="another@there")
     await executor.restore_from_backup(backup, confirm_target=label)
     assert await setting.world.contents() == contents
+
+
+async def test_a_target_is_refused_before_waiting_for_the_lock(setting: Setting) -> None:
+    await setting.fill()
+    backup = await setting.executor().create_backup()
+    handler = Altered(setting.world.handler)
+    with pytest.raises(TargetRefused):
+        await setting.executor(handler=handler).restore_from_backup(backup, confirm_target="another@there")
+    assert "lock" not in handler.asked
+
+
+async def test_a_target_that_was_filled_while_the_lock_was_awaited_is_refused(setting: Setting) -> None:
+    await setting.fill()
+    backup = await setting.executor().create_backup()
+    real = await setting.world.handler.describe()
+    answers = [
+        replace(real, identity="another", empty=True, environment=None),
+        replace(real, identity="another", empty=False, environment=None),
+    ]
+
+    async def describe() -> DatabaseInfo:
+        return answers.pop(0)
+
+    touched = Altered(setting.world.handler.backup)
+    handler = Altered(setting.world.handler, describe=describe, backup=touched)
+    with pytest.raises(TargetRefused):
+        await setting.executor(handler=handler).restore_from_backup(backup)
+    assert answers == []
+    assert "restoration" not in touched.asked
+
+
+async def test_a_newer_backup_without_a_schema_is_passed_over_with_a_warning(setting: Setting) -> None:
+    await setting.fill()
+    whole = await setting.executor().create_backup()
+    partial = await setting.executor(handler=without_schema(setting.world.handler)).create_backup()
+    executor = setting.executor()
+    assert [info.path for info in await executor.list_backups()] == [partial.path, whole.path]
+    assert (await executor.restore_from_backup()).path == whole.path
+    assert any(str(partial) in event.message for event in setting.heard if isinstance(event, Warned))
 
 
 async def test_a_restore_waits_for_the_migration_lock(setting: Setting) -> None:

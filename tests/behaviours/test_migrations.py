@@ -30,7 +30,7 @@ from msr_async.events import (
     TransferStarted,
     Warned,
 )
-from tests.behaviours.setting import FAIL, Altered, Setting, failing_restore
+from tests.behaviours.setting import FAIL, Altered, Setting, failing_restore, without_schema
 
 
 def heard(setting: Setting, kind: type[Event]) -> list[Any]:
@@ -171,6 +171,16 @@ async def test_behaviour_09_restore_only_refuses_the_backup_of_another_database(
     executor = setting.executor("backup", "restore_only", handler=handler, existing_backup_path=backup.path)
     with pytest.raises(TargetRefused, match="name a backup of this very database"):
         await executor.migrate()
+    assert await setting.world.contents() == before
+
+
+async def test_behaviour_09_restore_only_refuses_a_backup_without_a_schema(setting: Setting) -> None:
+    before = await setting.fill()
+    backup = await setting.executor(handler=without_schema(setting.world.handler)).create_backup()
+    assert not backup.complete
+    setting.add(2, setting.put("shop", "c", "3"))
+    with pytest.raises(BackupInvalid, match="cannot undo a migration"):
+        await setting.executor("backup", "restore_only", existing_backup_path=backup.path).migrate()
     assert await setting.world.contents() == before
 
 
@@ -466,9 +476,10 @@ async def test_what_somebody_else_applied_while_we_waited_is_not_applied_again(s
                 await setting.executor(handler=other).migrate()
         return found
 
-    handler = Altered(setting.world.handler, schema_version=Altered(real, applied=applied))
-    result = await setting.executor(handler=handler).migrate()
+    book = Altered(real, applied=applied)
+    result = await setting.executor(handler=Altered(setting.world.handler, schema_version=book)).migrate()
     assert (result.success, result.executed) == (True, ())
+    assert book.asked == ["applied", "applied"]
     assert await setting.versions() == [1, 2]
     assert setting.files() == []
 

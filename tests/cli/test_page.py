@@ -11,11 +11,6 @@ from tests.cli.command import Command
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "command-line.md").read_text()
 BACKUP = ["create", "restore", "list", "inspect", "verify"]
 COMMANDS = ["demo", "migrate", "status", *(f"backup {name}" for name in BACKUP)]
-    "demo",
-    "migrate",
-    "status",
-    *(f"backup {name}" for name in ["create", "restore", "list", "inspect", "verify"]),
-]
 
 
 def flags(text: str) -> set[str]:

@@ -186,7 +186,7 @@ def test_a_reader_that_leaves_early_is_no_drama(tmp_path: Path, arguments: str) 
 
 
 def test_the_demo_without_a_server_says_what_to_install(cli: Command) -> None:
-    done = cli.script("import msr_async.testing.embedded as e\ne.find_postgres = lambda version: None", "demo")
+    done = cli.script("import msr_async.testing.programs as p\np.find_postgres = lambda version: None", "demo")
     assert done.code == 1
     assert 'pip install "msr_async[embedded]"' in done.err
     assert "Traceback" not in done.err

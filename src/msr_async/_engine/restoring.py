@@ -109,10 +109,8 @@ class _Run:
                 rows = await read_chunk(self.reader, self.index, chunk)
                 await send.send(_Checked(rows=rows, entry=chunk))
                 del rows
-        except (
-            anyio.BrokenResourceError
-        ):  # the loader closed its end: it has an error of its own, or the counts will differ
-            return
+        except anyio.BrokenResourceError:
+            return  # the loader closed its end: it has an error of its own, or the counts will differ
         send.close()
 
 

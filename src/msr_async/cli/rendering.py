@@ -18,9 +18,9 @@ _PIPE_WIDTH = 1000
 
 def console(stream: TextIO | None = None) -> Console:
     """A console on standard output. A pipe gets lines as long as they are: nobody reads a pipe in 80 columns."""
-    stream = sys.stdout if stream is None else stream
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    file = sys.stdout if stream is None else stream
+    width = None if file.isatty() else _PIPE_WIDTH
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def show_plan(out: Console, plan: Plan, database: str) -> None:

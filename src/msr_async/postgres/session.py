@@ -78,27 +78,28 @@ class Session:
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
         """Run `work`; what it raises is raised again after the rollback."""
         connection = await self.connection()
-        if not transaction:
-            try:
+        unit = connection.transaction() if transaction else None
+        try:
+            if unit is None:
                 return await work(connection)
-            except BaseException:
-                await self._rollback(connection, None)
-                raise
-        unit = connection.transaction()
-        try:
-            await unit.start()
-        except BaseException:
-            await close(connection, abruptly=True)  # the driver believes in a transaction that may not be there
-            raise
-        try:
+            await self._begin(unit, connection)
             answer = await work(connection)
             if not connection.is_in_transaction():
                 raise EndedByScript
             await unit.commit()
         except BaseException:
             await self._rollback(connection, unit)
+            if connection.is_closed() and self._connection is connection:
+                self._connection = self._guarded = None  # whatever is raised here tells of the loss
             raise
         return answer
+
+    async def _begin(self, unit: Transaction, connection: Connection) -> None:
+        try:
+            await unit.start()
+        except BaseException:
+            await close(connection, abruptly=True)  # the driver now believes in a transaction that may not be there
+            raise
 
     async def _rollback(self, connection: Connection, unit: Transaction | None) -> None:
         """Back to a usable connection, or none: after a cancellation the driver's idea of the state can be wrong."""
