@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from msr_async.testing.embedded import EmbeddedPostgres
-from tests.support.servers import MAJORS, Database, Servers, fresh_database
+from tests.support.servers import FULL_BUILDS, MAJORS, Database, Servers, fresh_database
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +43,10 @@ def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[], Database]
 def database(make_database: Callable[[], Database]) -> Database:
     """An empty database of the test's own."""
     return make_database()
+
+
+@pytest.fixture
+def postgres_full(servers: Servers) -> Iterator[Database]:
+    """An empty database on a server with contrib extensions."""
+    with fresh_database(servers.get(FULL_BUILDS[0])) as fresh:
+        yield fresh

@@ -80,7 +80,8 @@ def test_the_example_runs(example: Example, make_database: Callable[[], Database
     script.write_text(example.code)
     pytest_command = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     how = pytest_command if "def test_" in example.code else []
-    environ = os.environ | {"DATABASE_URL": make_database().dsn}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environ = own | {"DATABASE_URL": make_database().dsn}
     done = subprocess.run(
         [sys.executable, *how, str(script)], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100
     )

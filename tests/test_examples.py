@@ -15,8 +15,6 @@ from tests.support.servers import Database, only_newest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-pytestmark = only_newest
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -58,6 +56,7 @@ def stage(make_database: Callable[[], Database], tmp_path: Path) -> Stage:
 PEOPLE = "SELECT string_agg(id || name, ',' ORDER BY id) FROM people"
 
 
+@only_newest
 def test_the_handler_says_which_database_it_is(stage: Stage) -> None:
     done = stage.run("production_handler.py")
     assert done.returncode == 0, done.stderr
@@ -66,6 +65,7 @@ def test_the_handler_says_which_database_it_is(stage: Stage) -> None:
     assert ", production, 0 migrations applied" in done.stdout
 
 
+@only_newest
 @pytest.mark.parametrize("name", ["production_handler.py", "backup_production.py", "safe_migration.py"])
 def test_without_an_address_there_is_one_sentence(stage: Stage, name: str) -> None:
     done = stage.run(name, PROD_DATABASE_URL="")
@@ -76,6 +76,7 @@ def test_without_an_address_there_is_one_sentence(stage: Stage, name: str) -> No
     ]
 
 
+@only_newest
 def test_the_backup_is_kept_and_copied_whole(stage: Stage) -> None:
     shared = stage.folder / "shared"
     done = stage.run("backup_production.py", SHARED_FOLDER=str(shared))
@@ -88,6 +89,7 @@ def test_the_backup_is_kept_and_copied_whole(stage: Stage) -> None:
     assert (shared / "latest-prod.bkp").stat().st_mode & 0o777 == 0o640
 
 
+@only_newest
 def test_a_later_backup_takes_the_shared_name_over(stage: Stage) -> None:
     shared = stage.folder / "shared"
     stage.run("backup_production.py", SHARED_FOLDER=str(shared))
@@ -97,6 +99,7 @@ def test_a_later_backup_takes_the_shared_name_over(stage: Stage) -> None:
     assert (shared / "latest-prod.bkp").read_bytes() != before
 
 
+@only_newest
 def test_a_copy_that_fails_leaves_the_old_one(stage: Stage) -> None:
     shared = stage.folder / "shared"
     (shared / "latest-prod.bkp").mkdir(parents=True)
@@ -107,6 +110,7 @@ def test_a_copy_that_fails_leaves_the_old_one(stage: Stage) -> None:
     assert len(stage.backups("backups/production")) == 1
 
 
+@only_newest
 def test_without_a_shared_folder_nothing_is_copied(stage: Stage) -> None:
     done = stage.run("backup_production.py", BACKUP_FOLDER="elsewhere")
     assert done.returncode == 0, done.stderr
@@ -114,6 +118,7 @@ def test_without_a_shared_folder_nothing_is_copied(stage: Stage) -> None:
     assert "copy:" not in done.stdout
 
 
+@only_newest
 @pytest.mark.parametrize("how", ["named", "shared"])
 def test_development_holds_what_production_held(stage: Stage, how: str) -> None:
     shared = {"SHARED_FOLDER": str(stage.folder / "shared")}
@@ -126,6 +131,7 @@ def test_development_holds_what_production_held(stage: Stage, how: str) -> None:
     assert stage.development.sql("SELECT to_regclass('rubbish') IS NULL") == "t"
 
 
+@only_newest
 def test_production_is_not_taken_for_development(stage: Stage) -> None:
     stage.run("backup_production.py")
     stage.production.sql("DELETE FROM people WHERE id = 1")
@@ -136,6 +142,7 @@ def test_production_is_not_taken_for_development(stage: Stage) -> None:
     assert stage.production.sql(PEOPLE) == "2Bo"
 
 
+@only_newest
 @pytest.mark.parametrize("arguments", [[], ["one", "two"]], ids=["none", "two"])
 def test_a_restore_needs_one_path(stage: Stage, arguments: list[str]) -> None:
     done = stage.run("restore_to_development.py", *arguments)
@@ -143,6 +150,7 @@ def test_a_restore_needs_one_path(stage: Stage, arguments: list[str]) -> None:
     assert done.stderr == "error: No backup was named. Give one path, or set SHARED_FOLDER.\n"
 
 
+@only_newest
 def test_a_good_migration_keeps_its_tagged_backup(stage: Stage) -> None:
     stage.migration("V202611220900_cities", "CREATE TABLE cities (name text)")
     done = stage.run("safe_migration.py", RELEASE="2026.11")
@@ -158,6 +166,7 @@ def test_a_good_migration_keeps_its_tagged_backup(stage: Stage) -> None:
     assert again.stdout == "applied: nothing was pending\n"
 
 
+@only_newest
 def test_a_bad_migration_is_undone_and_the_printed_command_goes_back_too(stage: Stage) -> None:
     stage.migration("V202611220900_cities", "CREATE TABLE cities (name text)")
     stage.migration("V202611221000_ruin", "DELETE FROM people;\nSELECT 1 / 0;")
@@ -176,6 +185,7 @@ def test_a_bad_migration_is_undone_and_the_printed_command_goes_back_too(stage: 
     assert stage.production.sql(PEOPLE) == "1Ada,2Bo"
 
 
+@only_newest
 def test_migrations_that_must_not_run_are_refused(stage: Stage) -> None:
     stage.migration("V202611220900_commits", "COMMIT;")
     done = stage.run("safe_migration.py")
@@ -184,6 +194,7 @@ def test_migrations_that_must_not_run_are_refused(stage: Stage) -> None:
     assert stage.backups("backups/critical") == []
 
 
+@only_newest
 def test_a_recovery_that_fails_has_its_own_code(stage: Stage) -> None:
     stage.migration("V202611220900_breaks_its_backup", "CREATE TABLE x (a int)")
     (stage.folder / "migrations" / "V202611221000_ruin.py").write_text(

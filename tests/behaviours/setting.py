@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from msr_async import BackupMode, Config, Event, MigrationScriptExecutor, RollbackStrategy
-from msr_async.testing.contracts import World, memory_world
-
-WORLDS: dict[str, Callable[[], AbstractAsyncContextManager[World[Any]]]] = {"memory": memory_world}
-"""Databases that the behaviours are shown on, by name. A factory may skip where its server is missing."""
+from msr_async.testing.contracts import World
 
 FAIL = "raise RuntimeError('on purpose')"
 HANG = "import anyio; await anyio.sleep(60)"

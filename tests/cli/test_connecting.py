@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -46,29 +47,35 @@ def test_a_database_that_does_not_exist(cli: Command, database: Database) -> Non
 
 
 @pytest.fixture
-def guarded(servers: Servers, tmp_path: Path) -> Iterator[str]:
-    """A server that asks everybody but its superuser for a password: `host:port`."""
-    rules = Path("/tmp") / f"msr-hba-{tmp_path.name}-{id(tmp_path)}"
-    rules.write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-    rules.chmod(0o644)
-    bin_dir = servers.get(18).bin_dir
-    server = EmbeddedPostgres(18, bin_dir=bin_dir, options=SETTINGS | {"hba_file": str(rules)})
-    try:
-        server.start()
-        server.run("psql", "-Xqc", f"CREATE ROLE someone LOGIN PASSWORD '{SECRET}'", "postgres")
-        yield f"{server.host}:{server.port}"
-    finally:
-        server.stop()
-        rules.unlink()
+def guarded(servers: Servers) -> Iterator[EmbeddedPostgres]:
+    """A server that asks everybody but its superuser for a password."""
+    with tempfile.NamedTemporaryFile("w", prefix="msr-hba-") as rules:
+        rules.write("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        rules.flush()
+        os.chmod(rules.name, 0o644)  # the server may run as another user
+        options = SETTINGS | {"hba_file": rules.name}
+        server = EmbeddedPostgres(18, bin_dir=servers.get(18).bin_dir, options=options)
+        try:
+            server.start()
+            server.run("psql", "-Xqc", f"CREATE ROLE someone LOGIN PASSWORD '{SECRET}'", "postgres")
+            yield server
+        finally:
+            server.stop()
 
 
-def test_a_wrong_password_and_the_right_one(cli: Command, guarded: str) -> None:
-    assert "someone" in refused(cli, f"postgresql://someone:{SECRET}-wrong@{guarded}/postgres")
-    done = cli("status", "--database-url", f"postgresql://someone:{SECRET}@{guarded}/postgres")
+def test_a_wrong_password_and_the_right_one(cli: Command, guarded: EmbeddedPostgres) -> None:
+    place = f"{guarded.host}:{guarded.port}/postgres"
+    assert "someone" in refused(cli, f"postgresql://someone:{SECRET}-wrong@{place}")
+    done = cli("status", "--database-url", f"postgresql://someone:{SECRET}@{place}")
     assert done.code == 0
     assert SECRET not in done.out + done.err
 
 
-def test_a_role_that_may_not_read_a_table(cli: Command, guarded: str) -> None:
-    done = cli("backup", "create", "--database-url", f"postgresql://someone:{SECRET}@{guarded}/postgres")
-    assert done.code == 0
+def test_a_role_that_may_not_read_a_table(cli: Command, guarded: EmbeddedPostgres) -> None:
+    guarded.run("psql", "-Xqc", "CREATE TABLE hidden (id int)", "postgres")
+    url = f"postgresql://someone:{SECRET}@{guarded.host}:{guarded.port}/postgres"
+    done = cli("backup", "create", "--format", "json", "--database-url", url)
+    assert (done.code, done.error["type"]) == (5, "PermissionMissing")
+    assert "hidden" in done.error["message"]
+    assert "Traceback" not in done.err
+    assert SECRET not in done.out + done.err

@@ -42,7 +42,10 @@ async def nobody_left(database: Database) -> None:
 
 async def test_all_connections_read_the_same_moment(database: Database) -> None:
     database.sql("CREATE TABLE a (n int); CREATE TABLE b (n int); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)")
-    async with PostgresHandler(database.dsn) as handler, handler.backup.snapshot(Selection(), complete=True) as snapshot:
+    async with (
+        PostgresHandler(database.dsn) as handler,
+        handler.backup.snapshot(Selection(), complete=True) as snapshot,
+    ):
         parts = {part.names[1]: part for part in snapshot.parts}
         first = await rows(snapshot, parts["a"])
         database.sql("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)")
@@ -56,8 +59,13 @@ async def test_all_connections_read_the_same_moment(database: Database) -> None:
 
 async def test_slices_of_a_big_table_are_all_of_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msr_async.postgres.tables._MIN_SLICE", 65_536)
-    database.sql("CREATE TABLE big AS SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n; DELETE FROM big WHERE n % 7 = 0")
-    async with PostgresHandler(database.dsn) as handler, handler.backup.snapshot(Selection(), complete=True) as snapshot:
+    database.sql(
+        "CREATE TABLE big AS SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n; DELETE FROM big WHERE n % 7 = 0"
+    )
+    async with (
+        PostgresHandler(database.dsn) as handler,
+        handler.backup.snapshot(Selection(), complete=True) as snapshot,
+    ):
         assert len(snapshot.parts) > 8
         found = [line for part in snapshot.parts for line in await rows(snapshot, part)]
     assert sorted(int(line.split(b"\t")[0]) for line in found) == [n for n in range(1, 20001) if n % 7]
@@ -65,7 +73,10 @@ async def test_slices_of_a_big_table_are_all_of_it(database: Database, monkeypat
 
 async def test_a_table_cannot_be_emptied_or_dropped_while_it_is_read(database: Database) -> None:
     database.sql("CREATE TABLE t AS SELECT generate_series(1, 10) n")
-    async with PostgresHandler(database.dsn) as handler, handler.backup.snapshot(Selection(), complete=True) as snapshot:
+    async with (
+        PostgresHandler(database.dsn) as handler,
+        handler.backup.snapshot(Selection(), complete=True) as snapshot,
+    ):
         for statement in ("TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ADD COLUMN more int"):
             other = await asyncpg.connect(database.dsn, server_settings={"lock_timeout": "100"})
             with pytest.raises(asyncpg.LockNotAvailableError):
@@ -138,8 +149,6 @@ async def test_a_read_only_role_is_enough_for_a_backup(database: Database, tmp_p
     assert (backup.rows, backup.complete) == (3, True)
 
 
-
-
 @pytest.mark.parametrize("victim", ["worker", "leader"])
 async def test_a_killed_backend_is_an_error_in_seconds_and_leaves_nothing(database: Database, victim: str) -> None:
     database.sql("CREATE TABLE t AS SELECT n, repeat('x', 1000) FROM generate_series(1, 50000) n")
@@ -208,11 +217,16 @@ async def test_tables_that_come_and_go_before_the_locks_are_looked_at_again(
         return found
 
     monkeypatch.setattr(PostgresSnapshot, "_list", listing)
-    async with PostgresHandler(database.dsn) as handler, handler.backup.snapshot(Selection(), complete=True) as snapshot:
+    async with (
+        PostgresHandler(database.dsn) as handler,
+        handler.backup.snapshot(Selection(), complete=True) as snapshot,
+    ):
         assert sorted(part.names[1] for part in snapshot.parts) == ["comes", "t"]
 
 
-async def test_tables_that_never_stand_still_are_a_clear_error(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tables_that_never_stand_still_are_a_clear_error(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original: Any = PostgresSnapshot._list
     looks = 0
 

@@ -15,7 +15,9 @@ from msr_async.postgres.tables import Table, copy_statement, cut, wanted
 MiB = 1024 * 1024
 
 
-def table(name: str, *, heap: int = 0, total: int | None = None, root: str | None = None, heap_am: bool = True) -> Table:
+def table(
+    name: str, *, heap: int = 0, total: int | None = None, root: str | None = None, heap_am: bool = True
+) -> Table:
     return Table(
         oid=1, schema="public", name=name, kind="r", config=False, condition="", heap=heap,
         total=heap if total is None else total, heap_am=heap_am, hidden_rows=False, root=root,
@@ -63,7 +65,9 @@ def test_a_slice_is_a_range_of_ctids() -> None:
         ((), ("public.events",), False),
     ],
 )
-def test_patterns_match_a_table_or_its_partitioned_root(include: tuple[str, ...], exclude: tuple[str, ...], expected: bool) -> None:
+def test_patterns_match_a_table_or_its_partitioned_root(
+    include: tuple[str, ...], exclude: tuple[str, ...], expected: bool
+) -> None:
     assert wanted(table("events_2024", root="public.events"), Selection(include=include, exclude=exclude)) is expected
 
 

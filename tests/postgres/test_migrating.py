@@ -41,7 +41,11 @@ async def failing(database: Database, folder: Path, strategy: str = "none", mode
     [
         ("SELECT 1;\n  SELEC 2;", "2:3", 'syntax error at or near "SELEC"'),
         ("CREATE TABLE t (id int);\n\nINSERT INTO t VALUES ('x');", "3:23", "invalid input syntax for type integer"),
-        ("CREATE TABLE t (id int PRIMARY KEY);\nINSERT INTO t VALUES (1);\n INSERT INTO t VALUES (1);", "3:2", "duplicate key"),
+        (
+            "CREATE TABLE t (id int PRIMARY KEY);\nINSERT INTO t VALUES (1);\n INSERT INTO t VALUES (1);",
+            "3:2",
+            "duplicate key",
+        ),
         ("-- é漢字😀\nSELECT no_such_column", "2:8", "no_such_column"),
         ("DO $$ BEGIN\n RAISE EXCEPTION 'my own words';\nEND $$;", "1:1", "my own words"),
         ("\ufeffSELECT 1;\r\nSELECT nothing;", "2:8", "nothing"),
@@ -71,8 +75,14 @@ async def test_an_error_in_python_has_its_line(database: Database, tmp_path: Pat
 
 
 async def test_script_and_record_are_one_transaction(database: Database, tmp_path: Path) -> None:
-    write(tmp_path, "V202601010001_one.up.sql", "CREATE TABLE t AS SELECT txid_current() AS id; SELECT 1;;\n-- the end\n")
-    write(tmp_path, "V202601010002_two.py", "async def up(db, ctx):\n    await db.execute('INSERT INTO t SELECT txid_current()')\n")
+    write(
+        tmp_path, "V202601010001_one.up.sql", "CREATE TABLE t AS SELECT txid_current() AS id; SELECT 1;;\n-- the end\n"
+    )
+    write(
+        tmp_path,
+        "V202601010002_two.py",
+        "async def up(db, ctx):\n    await db.execute('INSERT INTO t SELECT txid_current()')\n",
+    )
     async with PostgresHandler(database.dsn) as handler:
         await MigrationScriptExecutor(handler, quick(tmp_path)).migrate()
     same = "SELECT array_agg(xmin::text ORDER BY version) = (SELECT array_agg(id::text ORDER BY id) FROM t) FROM schema_version"
@@ -158,7 +168,11 @@ async def test_nothing_pending_is_one_round_trip_and_takes_no_lock(database: Dat
 
 async def test_a_backend_killed_in_the_middle_of_a_migration(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "V202601010001_good.up.sql", "CREATE TABLE good (id int)")
-    write(tmp_path, "V202601010002_dies.up.sql", "CREATE TABLE bad (id int);\nSELECT pg_terminate_backend(pg_backend_pid());")
+    write(
+        tmp_path,
+        "V202601010002_dies.up.sql",
+        "CREATE TABLE bad (id int);\nSELECT pg_terminate_backend(pg_backend_pid());",
+    )
     with anyio.fail_after(20):
         error = await failing(database, tmp_path, "backup", "full")
     assert isinstance(error.error, ConnectionLost)

@@ -58,7 +58,9 @@ def password_wanted(database: Database, user: str) -> Iterator[None]:
     database.sql(f"CREATE ROLE {user} LOGIN PASSWORD 'right'")
     try:
         line = f"host all {user} all scram-sha-256"
-        database.sql(f"COPY (SELECT unnest(ARRAY['{line}', 'host all all all trust'])) TO '{path}'; SELECT pg_reload_conf()")
+        database.sql(
+            f"COPY (SELECT unnest(ARRAY['{line}', 'host all all all trust'])) TO '{path}'; SELECT pg_reload_conf()"
+        )
         yield
     finally:
         lines = ", ".join("'" + line.replace("'", "''") + "'" for line in before.splitlines() if line)
@@ -75,7 +77,9 @@ async def test_a_wrong_password(database: Database) -> None:
             await handler.check_connection()
 
 
-@pytest.mark.parametrize("dsn", ["mysql://me:hunter2-canary@host/app", "not a url", "postgresql://[::1/app:hunter2-canary"])
+@pytest.mark.parametrize(
+    "dsn", ["mysql://me:hunter2-canary@host/app", "not a url", "postgresql://[::1/app:hunter2-canary"]
+)
 def test_a_url_that_is_none_is_refused_at_once(dsn: str) -> None:
     with pytest.raises(ConfigError) as caught:
         PostgresHandler(dsn)
@@ -94,7 +98,9 @@ async def test_a_port_that_is_none() -> None:
 
 
 def test_a_target_for_pg_dump_has_no_password_in_it() -> None:
-    target = Target.from_url(f"postgresql://me:{SECRET}@db.example:5433/my%20app?sslmode=require&search_path=x&password=y")
+    target = Target.from_url(
+        f"postgresql://me:{SECRET}@db.example:5433/my%20app?sslmode=require&search_path=x&password=y"
+    )
     assert target.tool_url == "postgresql://me@db.example:5433/my%20app?sslmode=require"
     assert target.label == "my app@db.example:5433"
     assert target.password == SECRET

@@ -54,7 +54,9 @@ async def restore(dsn: str, backup: BackupInfo | Path, tmp_path: Path, **options
         await MigrationScriptExecutor(handler, config_for(tmp_path)).restore_from_backup(backup, **options)
 
 
-async def refused(database: Database, backup: BackupInfo | Path, tmp_path: Path, error: type[MsrError], match: str) -> MsrError:
+async def refused(
+    database: Database, backup: BackupInfo | Path, tmp_path: Path, error: type[MsrError], match: str
+) -> MsrError:
     """The restore fails like this, within seconds, and the database is as before."""
     before = dump_lines(database.server, database.dsn)
     with anyio.fail_after(20), pytest.raises(error, match=match) as caught:
@@ -109,7 +111,9 @@ async def test_a_target_with_other_peoples_data_must_be_named(
     assert target.sql("SELECT to_regclass('precious') IS NULL") == "t"
 
 
-async def test_a_backup_of_some_tables_is_refused_where_it_would_delete_the_others(database: Database, tmp_path: Path) -> None:
+async def test_a_backup_of_some_tables_is_refused_where_it_would_delete_the_others(
+    database: Database, tmp_path: Path
+) -> None:
     database.sql(SHOP)
     config = config_for(tmp_path)
     config.backup.exclude = ("public.orders",)
@@ -137,7 +141,9 @@ async def test_roles_that_the_target_lacks_are_named_before_anything_is_touched(
     make_database: Callable[[], Database], tmp_path: Path
 ) -> None:
     source, target = make_database(), make_database()
-    source.sql("CREATE ROLE gone_soon; CREATE TABLE t (n int); ALTER TABLE t OWNER TO gone_soon; INSERT INTO t VALUES (1)")
+    source.sql(
+        "CREATE ROLE gone_soon; CREATE TABLE t (n int); ALTER TABLE t OWNER TO gone_soon; INSERT INTO t VALUES (1)"
+    )
     async with PostgresHandler(source.dsn) as handler:
         backup = await MigrationScriptExecutor(handler, config_for(tmp_path)).create_backup()
     source.sql("ALTER TABLE t OWNER TO postgres; DROP ROLE gone_soon")
@@ -155,7 +161,9 @@ async def test_a_role_that_may_not_drop_what_is_there(database: Database, backup
     assert dump_lines(database.server, database.dsn) == before
 
 
-async def test_a_table_that_the_application_keeps_locked(database: Database, backup: BackupInfo, tmp_path: Path) -> None:
+async def test_a_table_that_the_application_keeps_locked(
+    database: Database, backup: BackupInfo, tmp_path: Path
+) -> None:
     import asyncpg
 
     other = await asyncpg.connect(database.dsn)
@@ -269,7 +277,9 @@ async def test_cancelling_a_restore_anywhere_leaves_the_target_as_it_was(
     assert cancelled >= 3
 
 
-async def test_two_restores_at_once_the_second_names_the_first(database: Database, backup: BackupInfo, tmp_path: Path) -> None:
+async def test_two_restores_at_once_the_second_names_the_first(
+    database: Database, backup: BackupInfo, tmp_path: Path
+) -> None:
     config = config_for(tmp_path)
     config.lock_timeout = 0
     async with PostgresHandler(database.dsn) as first, PostgresHandler(database.dsn) as second:

@@ -40,7 +40,9 @@ class PostgresWorld:
             names = await outside.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
             found = {}
             for (name,) in names:
-                rows = await outside.fetch(f"SELECT t::text AS whole, to_jsonb(t)->>'key' AS key, to_jsonb(t)->>'value' AS value FROM {identifier(name)} t")
+                rows = await outside.fetch(
+                    f"SELECT t::text AS whole, to_jsonb(t)->>'key' AS key, to_jsonb(t)->>'value' AS value FROM {identifier(name)} t"
+                )
                 found[name] = {row["key"] or row["whole"]: row["value"] or row["whole"] for row in rows}
             return found
         finally:
