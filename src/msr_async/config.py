@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,7 +113,7 @@ def _extension(name: str, value: Any) -> str:
 
 def _timestamp_format(name: str, value: Any) -> str:
     try:
-        stamp = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc).strftime(value)
+        stamp = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).strftime(value)
     except (TypeError, ValueError):
         stamp = "/"
     if not stamp or not _NAME_PIECE.fullmatch(stamp):
@@ -225,7 +225,7 @@ class Config(_Checked):
     lock_timeout: float = 300.0
     """Seconds to wait for the migration lock."""
     recovery_timeout: float = 3600.0
-    """Seconds that a recovery may take. It is shielded from cancellation for as long, so that Ctrl-C cannot halve it."""
+    """Seconds that a recovery may take. For as long it is shielded from cancellation: Ctrl-C must not halve it."""
     backup: BackupConfig = field(default_factory=BackupConfig)
 
     _checks = {  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""One tree of errors. The message is a sentence for a person and ends with what to do next; data stands in attributes."""
+"""One tree of errors. The message is for a person and ends with what to do next; data stands in attributes."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class PartTotals:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which tables or collections a backup carries the data of: shell patterns over qualified names; empty means all."""
+    """Whose rows a backup carries: shell patterns over qualified names of tables or collections; empty means all."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -171,8 +171,8 @@ class Selection:
 class SnapshotDetails:
     """What a snapshot carries beside its rows.
 
-    `documents` are small files kept under `schema/` in the backup: the backend's own words for how to rebuild what holds
-    the rows. `fingerprint` is a hash of the catalogue, compared after a restore.
+    `documents` are small files kept under `schema/` in the backup: the backend's own words for how to rebuild what
+    holds the rows. `fingerprint` is a hash of the catalogue, compared after a restore.
     """
 
     documents: Mapping[str, bytes]
@@ -314,7 +314,7 @@ class MigrationResult:
 
     success: bool
     executed: tuple[Migration, ...] = ()
-    """Applied by this run and, on failure, applied before the failure: `restored` and `undone` tell what became of them."""
+    """Applied by this run, on failure those before it; `restored` and `undone` tell what became of them."""
     failed: Migration | None = None
     backup: BackupInfo | None = None
     restored: bool = False

@@ -49,9 +49,9 @@ async def restore(
 
             async with backup.restoration(manifest, documents, options, notify) as restoration:
                 run = _Run(reader=reader, index=index, restoration=restoration, emit=emit)
-                # Biggest first, as in a dump; where all is one transaction, one after the other.
-                queue = sorted(manifest.parts, key=lambda entry: -entry.raw_bytes)
-                await share(queue, run.part, workers=max(1, min(restoration.max_concurrency, len(queue))))
+                # The manifest's order is the snapshot's: the biggest tables first, a table's slices as they were on disk
+                workers = max(1, min(restoration.max_concurrency, len(manifest.parts)))
+                await share(manifest.parts, run.part, workers=workers)
                 return manifest, await restoration.finish()
 
     manifest, totals = await plainly(load)

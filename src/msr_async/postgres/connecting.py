@@ -19,6 +19,7 @@ from .driver import Connection, Pool
 from .translating import connect_error
 
 _CONNECT_TIMEOUT = 15.0
+_DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _HANG_UP_DEADLINE = 1.0
 # what libpq and asyncpg both understand in a URL; asyncpg takes any other word for a server setting
 _SHARED_OPTIONS = frozenset(
@@ -146,7 +147,7 @@ async def connect(target: Target, settings: str = "") -> Connection:
 
 
 async def _dial(target: Target) -> Connection:
-    """asyncpg's connect, which must not be cancelled between TCP and TLS: it would log an error that nobody can catch."""
+    """asyncpg's connect; cancelled between TCP and TLS, it would log an error that nobody can catch."""
     dialling: asyncio.Task[Connection] = asyncio.ensure_future(
         asyncpg.connect(
             **target.connect_arguments,
@@ -189,7 +190,7 @@ async def close(connection: Connection, *, abruptly: bool = False) -> None:
         return
     patience = 2 if abruptly else 5
     with anyio.move_on_after(patience, shield=True):
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
+        with suppress(asyncpg.PostgresError, *_DRIVER_ERRORS, OSError, TimeoutError):
             await connection.close(timeout=patience - 0.5)
     if not connection.is_closed():
         connection.terminate()
