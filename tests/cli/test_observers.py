@@ -135,6 +135,12 @@ def test_lines_of_a_failed_run_tell_the_whole_story() -> None:
     ]
 
 
+def test_a_failure_in_the_migrations_own_file_names_it_once() -> None:
+    error = ScriptFailed("no", path=Path("/a/V202601010900_first.up.sql"), line=3)
+    erred = MigrationErred(migration=MIGRATION, direction="up", error=error)
+    assert lines(erred) == ["failed: V202601010900_first.up.sql:3: no"]
+
+
 def test_ten_thousand_steps_are_not_ten_thousand_lines() -> None:
     steps = [Step(action="restore", detail=f"index {number}") for number in range(10_000)]
     assert len(lines(*steps)) == 20

@@ -49,7 +49,7 @@ async def restore(
 
             async with backup.restoration(manifest, documents, options, notify) as restoration:
                 run = _Run(reader=reader, index=index, restoration=restoration, emit=emit)
-                # The manifest's order is the snapshot's: the biggest tables first, a table's slices as they were on disk
+                # The manifest's order is the snapshot's: biggest tables first, a table's slices as they were on disk
                 workers = max(1, min(restoration.max_concurrency, len(manifest.parts)))
                 await share(manifest.parts, run.part, workers=workers)
                 return manifest, await restoration.finish()

@@ -50,7 +50,9 @@ def tell(event: Event) -> Told | None:
             return Told(mood="done", text=f"{undone}{migration}  {seconds(duration)}")
         case MigrationErred(migration=migration, direction=direction, error=error):
             which = "" if direction == "up" else "down of "
-            return Told(mood="failed", text=f"{which}{migration}: {_where(error)}")
+            place = _where(error)
+            name = "" if place.startswith(str(migration)) else f"{migration}: "
+            return Told(mood="failed", text=f"{which}{name}{place}")
         case BackupCreated(backup=backup):
             took = "" if backup.duration is None else f"  {seconds(backup.duration)}"
             pace = "" if not backup.duration else f"  {rate(backup.raw_bytes, backup.duration)}"
