@@ -22,7 +22,12 @@ PAGES = sorted(
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+_FILE = re.compile(
+    r"^```\w+\n(?P<text>(?:--|#) (?P<name>[\w./-]+\.(?:sql|py|toml))\n.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _EXAMPLE = re.compile(r"(?P<not_run>^<!-- not run: .+ -->\n+)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+_HAS_TESTS = re.compile(r"def test_|^class Test", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +80,18 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
 @only_newest
 @pytest.mark.parametrize("example", examples(), ids=str)
 def test_the_example_runs(example: Example, make_database: Callable[[], Database], tmp_path: Path) -> None:
-    """As a script, in an empty folder, with DATABASE_URL naming an empty database; one with tests in it, by pytest."""
+    """As a script beside the page's files, with DATABASE_URL naming an empty database; one with tests in it, by pytest."""
+    for found in _FILE.finditer(example.page.read_text("utf-8")):
+        file = tmp_path / found["name"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(found["text"])
+    (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\n")
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    )
     script = tmp_path / "test_example.py"
     script.write_text(example.code)
-    pytest_command = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    how = pytest_command if "def test_" in example.code else []
+    how = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if _HAS_TESTS.search(example.code) else []
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environ = own | {"DATABASE_URL": make_database().dsn}
     done = subprocess.run(
