@@ -26,7 +26,7 @@ def table(
 
 
 def test_a_big_table_is_cut_into_slices_that_leave_nothing_out() -> None:
-    parts = cut([table("small", heap=8192), table("big", heap=400 * MiB)], slices_by_ctid=True)
+    parts = cut([table("small", heap=8192), table("big", heap=400 * MiB)])
     big = [part for part in parts if part.names[1] == "big"]
     assert parts[-1].slice == ""
     assert parts[-1].names == ("public", "small")
@@ -37,13 +37,12 @@ def test_a_big_table_is_cut_into_slices_that_leave_nothing_out() -> None:
     assert [end for _, end in edges[:-1]] == [start for start, _ in edges[1:]]
 
 
-def test_tables_are_whole_where_the_server_cannot_scan_ranges() -> None:
-    assert [part.slice for part in cut([table("big", heap=400 * MiB)], slices_by_ctid=False)] == [""]
-    assert [part.slice for part in cut([table("big", heap=400 * MiB, heap_am=False)], slices_by_ctid=True)] == [""]
+def test_a_table_that_is_no_heap_is_dumped_whole() -> None:
+    assert [part.slice for part in cut([table("big", heap=400 * MiB, heap_am=False)])] == [""]
 
 
 def test_the_biggest_table_counts_its_toast() -> None:
-    parts = cut([table("a", heap=2 * MiB), table("b", heap=1 * MiB, total=30 * MiB)], slices_by_ctid=True)
+    parts = cut([table("a", heap=2 * MiB), table("b", heap=1 * MiB, total=30 * MiB)])
     assert [part.names[1] for part in parts] == ["b", "a"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from msr_async.errors import ConfigError, ConnectionFailed, DatabaseError
 from msr_async.postgres import PostgresHandler
-from msr_async.postgres.connecting import Target, connect
+from msr_async.postgres.connecting import Target, connect, refuse_old
 from tests.support.servers import Database, only_newest
 
 SECRET = "hunter2-canary"
@@ -136,3 +136,9 @@ async def test_a_history_table_of_somebody_else_is_not_touched(database: Databas
     async with PostgresHandler(database.dsn) as handler:
         with pytest.raises(DatabaseError, match="not a history of msr_async"):
             await handler.schema_version.applied()
+
+
+def test_a_server_that_is_too_old_is_refused_by_its_number() -> None:
+    with pytest.raises(DatabaseError, match="PostgreSQL 14; msr_async needs 15 or newer"):
+        refuse_old(14)
+    refuse_old(15)

@@ -138,7 +138,7 @@ class PostgresSnapshot:
         chosen = [table for table in holding if tables.wanted(table, self._selection)]
         self._left_out = [table.label for table in holding if table not in chosen]
         self._tables = {table.names: table for table in chosen}
-        self.parts = tables.cut(chosen, slices_by_ctid=major >= 14)
+        self.parts = tables.cut(chosen)
         if large_objects:
             part = Part(
                 kind=tables.LARGE_OBJECTS,

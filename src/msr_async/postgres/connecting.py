@@ -21,6 +21,7 @@ from .translating import connect_error
 _CONNECT_TIMEOUT = 15.0
 _DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _HANG_UP_DEADLINE = 1.0
+OLDEST_MAJOR = 15
 # what libpq and asyncpg both understand in a URL; asyncpg takes any other word for a server setting
 _SHARED_OPTIONS = frozenset(
     (
@@ -139,11 +140,20 @@ async def connect(target: Target, settings: str = "") -> Connection:
             raise
         raise ours from (None if isinstance(error, asyncpg.InterfaceError | ValueError) else error)
     try:
+        refuse_old(connection.get_server_version().major)
         await connection.execute(f"{SESSION_SETTINGS}; {settings}" if settings else SESSION_SETTINGS)
     except BaseException:
         connection.terminate()
         raise
     return connection
+
+
+def refuse_old(major: int) -> None:
+    if major < OLDEST_MAJOR:
+        raise DatabaseError(
+            f"The server is PostgreSQL {major}; msr_async needs {OLDEST_MAJOR} or newer.",
+            hint="Upgrade the server: older ones get no fixes from the PostgreSQL project any more.",
+        )
 
 
 async def _dial(target: Target) -> Connection:

@@ -87,7 +87,7 @@ def wanted(table: Table, selection: Selection) -> bool:
     return included and not excluded
 
 
-def cut(tables: Sequence[Table], *, slices_by_ctid: bool, workers: int = 4) -> list[Part]:
+def cut(tables: Sequence[Table], *, workers: int = 4) -> list[Part]:
     """Parts, the biggest tables first and a table's slices in their order on disk."""
     total = sum(table.heap for table in tables)
     # about four slices a worker keep the last one from being waited for; smaller ones only cost statements
@@ -95,7 +95,7 @@ def cut(tables: Sequence[Table], *, slices_by_ctid: bool, workers: int = 4) -> l
     parts: list[Part] = []
     for table in sorted(tables, key=lambda table: table.total, reverse=True):
         kind = CONFIG_TABLE if table.config else TABLE
-        count = max(1, round(table.heap / size)) if slices_by_ctid and table.heap_am and not table.config else 1
+        count = max(1, round(table.heap / size)) if table.heap_am and not table.config else 1
         for piece in _slices(table.heap // _PAGE, count):
             parts.append(
                 Part(kind=kind, names=table.names, columns=table.columns, slice=piece, estimate=table.total // count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from .driver import Connection
-from .quoting import identifier, literal
+from .quoting import identifier
 
 # One row a thing to drop, in an order in which IF EXISTS and CASCADE are enough. Things that are part of another (an
 # identity's sequence, an array's type) carry an internal dependency and go with it.
@@ -130,21 +130,18 @@ async def _reset_default_privileges(connection: Connection, kept: list[str]) -> 
 
 
 async def _reset_public(connection: Connection) -> list[str]:
-    modern = connection.get_server_version().major >= 15
     row = await connection.fetchrow(_PUBLIC)
-    everybody = "USAGE" if modern else "ALL"
-    owner = "pg_database_owner" if modern else None
+    owner = "ALTER SCHEMA public OWNER TO pg_database_owner"
+    everybody = "GRANT USAGE ON SCHEMA public TO PUBLIC"
+    comment = "COMMENT ON SCHEMA public IS 'standard public schema'"
     if row is None:
-        changes = ["CREATE SCHEMA public", f"GRANT {everybody} ON SCHEMA public TO PUBLIC"]
-        changes += [f"ALTER SCHEMA public OWNER TO {owner}"] if owner else []
-        return [*changes, f"COMMENT ON SCHEMA public IS {literal('standard public schema')}"]
+        return ["CREATE SCHEMA public", owner, everybody, comment]
     changes = []
-    if owner and row["owner"] != owner:
-        changes.append(f"ALTER SCHEMA public OWNER TO {owner}")
+    if row["owner"] != "pg_database_owner":
+        changes.append(owner)
     if row["other_rights"]:
         changes += [f"REVOKE ALL ON SCHEMA public FROM {grantee} CASCADE" for grantee in row["grantees"] or ()]
-        changes.append(f"GRANT ALL ON SCHEMA public TO {owner or row['owner']}")
-        changes.append(f"GRANT {everybody} ON SCHEMA public TO PUBLIC")
+        changes += ["GRANT ALL ON SCHEMA public TO pg_database_owner", everybody]
     if row["description"] != "standard public schema":
-        changes.append(f"COMMENT ON SCHEMA public IS {literal('standard public schema')}")
+        changes.append(comment)
     return changes
