@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from msr_async.config import Config
-from msr_async.errors import MigrationFailed
+from msr_async.errors import MigrationFailed, RestoreFailed
 from msr_async.executor import MigrationScriptExecutor
 from msr_async.postgres import PostgresHandler
-from tests.support.servers import Database
+from tests.support.servers import Database, Servers, fresh_database
 from tests.support.torture import dump_lines, load_torture, same_database
 
 DESTROYS = """
@@ -100,3 +100,35 @@ async def test_restoring_twice_over_itself_changes_nothing(database: Database, t
         await executor.restore_from_backup(backup)
         await executor.restore_from_backup()
     assert dump_lines(database.server, database.dsn) == before
+
+
+async def test_a_backup_of_16_restores_into_18(servers: Servers, tmp_path: Path) -> None:
+    old, new = servers.get(16), servers.get(18)
+    with fresh_database(old) as source, fresh_database(new) as roles, fresh_database(new) as target:
+        load_torture(old, source.dsn)
+        load_torture(new, roles.dsn)  # only for the roles that it makes
+        config = config_for(tmp_path)
+        async with PostgresHandler(source.dsn) as handler:
+            backup = await MigrationScriptExecutor(handler, config).create_backup()
+        async with PostgresHandler(target.dsn) as handler:
+            await MigrationScriptExecutor(handler, config).restore_from_backup(backup)
+
+        def rows(database: Database) -> list[str]:
+            lines = new.run("pg_dump", "--no-sync", "--data-only", "-d", database.dsn).split("\n")
+            return sorted(line for line in lines if not line.startswith(("\\", "--")))
+
+        assert rows(target) == rows(source)
+
+
+async def test_a_backup_of_18_is_refused_by_16_with_the_reason(servers: Servers, tmp_path: Path) -> None:
+    old, new = servers.get(16), servers.get(18)
+    with fresh_database(old) as roles, fresh_database(old) as target, fresh_database(new) as source:
+        load_torture(old, roles.dsn)
+        load_torture(new, source.dsn)
+        config = config_for(tmp_path)
+        async with PostgresHandler(source.dsn) as handler:
+            backup = await MigrationScriptExecutor(handler, config).create_backup()
+        async with PostgresHandler(target.dsn) as handler:
+            with pytest.raises(RestoreFailed, match="restore it to that version or a newer one, not to 16"):
+                await MigrationScriptExecutor(handler, config).restore_from_backup(backup)
+        assert target.sql("SELECT count(*) FROM pg_class WHERE oid >= 16384") == "0"

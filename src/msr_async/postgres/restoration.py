@@ -166,7 +166,13 @@ class PostgresRestoration:
             position = getattr(error, "position", None)
             at = text.rfind(";\n", 0, int(position)) if position else 0
             shown = f" In: {_shorten(text[max(at, 0) :].lstrip(';').lstrip())}" if position else ""
-            raise RestoreFailed(f"Rebuilding the schema failed: {server_message(error)}{shown}") from error
+            raise self._schema_failed(error, shown) from error
+
+    def _schema_failed(self, error: asyncpg.PostgresError, shown: str) -> RestoreFailed:
+        source, hint = self._expected.major, "Nothing was changed."
+        if source > self._major:
+            hint += f" The backup is of PostgreSQL {source}: restore it to that version or a newer one, not to {self._major}."
+        return RestoreFailed(f"Rebuilding the schema failed: {server_message(error)}{shown}", hint=hint)
 
     async def _make_large_objects(self) -> None:
         lines = []
@@ -265,9 +271,7 @@ class PostgresRestoration:
             try:
                 await connection.execute(statement.text)
             except asyncpg.PostgresError as error:
-                raise RestoreFailed(
-                    f"Rebuilding the schema failed: {server_message(error)} In: {_shorten(statement.text)}"
-                ) from error
+                raise self._schema_failed(error, f" In: {_shorten(statement.text)}") from error
         self._notify("comparing the catalogue with the backup's")
         with translating("Checking the restored schema", connection):
             await connection.execute("SET LOCAL search_path = ''")
