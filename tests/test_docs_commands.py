@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -198,3 +201,34 @@ def test_another_answer_than_the_shown_one_is_seen() -> None:
     assert same_talk("a 1.5 s\n...\nend /x/y.z", "a 20 ms\nmore\nand more\nend /other/y.z\n")
     assert not same_talk("2 migrations applied in 0.6 s", "3 migrations applied in 0.6 s")
     assert not same_talk("a\nb", "a\nmore\nb")
+
+
+# -- Python that cannot run by itself --------------------------------------------------------------
+
+_NOT_RUN = re.compile(r"^<!-- not run: .+ -->\n+```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def not_run() -> list[str]:
+    return [found["code"] for page in PAGES for found in _NOT_RUN.finditer(page.read_text("utf-8"))]
+
+
+def unknown_imports(code: str) -> list[str]:
+    """The names that a piece of Python imports and that are not there; the code itself is only parsed."""
+    missing = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = importlib.import_module(node.module)
+            missing += [f"{node.module}.{item.name}" for item in node.names if not hasattr(module, item.name)]
+        elif isinstance(node, ast.Import):
+            missing += [item.name for item in node.names if importlib.util.find_spec(item.name) is None]
+    return missing
+
+
+@pytest.mark.parametrize("code", not_run())
+def test_python_that_is_not_run_is_python_and_its_imports_exist(code: str) -> None:
+    assert unknown_imports(code) == []
+
+
+def test_an_import_of_nothing_is_seen() -> None:
+    code = "import no_such_thing\nfrom msr_async import Config, NoSuchThing\n"
+    assert sorted(unknown_imports(code)) == ["msr_async.NoSuchThing", "no_such_thing"]

@@ -145,7 +145,12 @@ class BackupNotFound(StorageError):
 
 
 class BackupInvalid(MsrError):
-    """A file must not be restored from."""
+    """A file must not be restored from. `path` is the file's, where it is known."""
+
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {super().__str__()}" if self.path else super().__str__()
 
 
 class NotABackup(BackupInvalid):

@@ -27,7 +27,7 @@ from ._engine.planning import plan
 from ._engine.recovering import Intent, intend, recover, undisturbed, verdict
 from ._engine.restoring import restore
 from ._engine.validating import inspector
-from ._engine.verifying import read_manifest, verify
+from ._engine.verifying import opened, read_manifest, verify
 from .config import BackupConfig, Config
 from .errors import BackupInvalid, BackupNotFound, ConfigError, ValidationFailed
 from .events import BackupDeleted, LockWaiting, Observer, Planned, Warned
@@ -343,7 +343,7 @@ def _same_place(one: Path, other: Path) -> bool:
 
 
 async def _manifest(storage: Storage, name: str) -> tuple[Manifest, int]:
-    async with storage.open(name) as reader:
+    async with opened(storage, name) as reader:
         _, manifest = await read_manifest(reader)
         return manifest, reader.size
 

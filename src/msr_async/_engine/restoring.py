@@ -16,7 +16,7 @@ from ..models import ChunkEntry, Manifest, Part, PartEntry, RestoreInfo, Restore
 from ..protocols import Backup, Restoration, RestoreOptions, Storage, StorageReader
 from .emitting import Emitter
 from .sharing import plainly, share
-from .verifying import check_hashes, read_chunk, read_documents, read_manifest
+from .verifying import check_hashes, opened, read_chunk, read_documents, read_manifest
 
 _AHEAD = 1
 """Chunks that wait for the database, beside the one that it takes and the one that is being read."""
@@ -36,7 +36,7 @@ async def restore(
     path = storage.path(name)
 
     async def load() -> tuple[Manifest, RestoreTotals]:
-        async with storage.open(name) as reader:
+        async with opened(storage, name) as reader:
             emit(Step(action="restore", detail="checking the backup"))
             index, manifest = await read_manifest(reader)
             await check_hashes(reader, index, manifest)

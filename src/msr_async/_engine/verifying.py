@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
 from anyio import to_thread
@@ -11,7 +12,7 @@ from anyio import to_thread
 from .. import archive
 from ..archive import ArchiveIndex, Member
 from ..archive.reader import Reading
-from ..errors import BackupDamaged
+from ..errors import BackupDamaged, BackupInvalid
 from ..events import Step
 from ..models import ChunkEntry, DocumentEntry, Manifest, VerifyInfo
 from ..protocols import Storage, StorageReader
@@ -24,6 +25,17 @@ _Check: TypeAlias = Callable[[Member], Awaitable[None]]
 
 _READERS = 4
 """Members that are read and checked at once: the next are read while the threads work."""
+
+
+@asynccontextmanager
+async def opened(storage: Storage, name: str) -> AsyncIterator[StorageReader]:
+    """A backup to read; what is found wrong with it inside the block names its file."""
+    async with storage.open(name) as reader:
+        try:
+            yield reader
+        except BackupInvalid as error:
+            error.path = storage.path(name)
+            raise
 
 
 async def read_index(reader: StorageReader) -> ArchiveIndex:
@@ -102,7 +114,7 @@ async def verify(storage: Storage, name: str, *, level: Literal["quick", "full"]
     started = time.monotonic()
 
     async def look() -> tuple[ArchiveIndex, Manifest]:
-        async with storage.open(name) as reader:
+        async with opened(storage, name) as reader:
             index, manifest = await read_manifest(reader)
             emit(Step(action="verify", detail=f"{len(index.members)} members, {level}"))
             check = _each(reader, manifest, _raw) if level == "full" else _each_header(reader)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ..errors import BackupInvalid, BackupNotFound, StorageError, TargetRefused
+from ..errors import BackupNotFound, StorageError, TargetRefused
 from . import documents
 from .opening import Injected, opened
 from .options import DEFAULTS, Patterns, Shared, Switch, Tags, locate, parse_tags
@@ -94,7 +94,7 @@ async def restore(
     from .rendering import show_restore
 
     path = locate(path, shared)
-    async with opened(shared, shared.config(), this) as (executor, name), _naming(path):
+    async with opened(shared, shared.config(), this) as (executor, name), _flag_named():
         done = await executor.restore_from_backup(
             path, confirm_target=confirm_target, owners=not no_owner, privileges=not no_privileges
         )
@@ -124,12 +124,13 @@ async def inspect(path: Path | None = None, /, *, shared: Shared = DEFAULTS, thi
         The backup; without it the newest one in the folder of the backups.
     """
     from .._engine.emitting import Emitter
+    from .._engine.verifying import opened as opened_file
     from .._engine.verifying import read_manifest
     from .rendering import show_manifest
 
     with this.watching() as observers:
         storage, name = await _place(path, shared, Emitter(observers))
-    async with _naming(storage.path(name)), storage.open(name) as reader:
+    async with opened_file(storage, name) as reader:
         _, manifest = await read_manifest(reader)
         size = reader.size
     where = str(storage.path(name))
@@ -164,20 +165,15 @@ async def verify(
     with this.watching() as observers:
         emit = Emitter(observers)
         storage, name = await _place(path, shared, emit)
-        async with _naming(storage.path(name)):
-            verified = await check(storage, name, level=level, emit=emit)
+        verified = await check(storage, name, level=level, emit=emit)
     return Result(document=documents.of_verify(verified), show=lambda out: show_verify(out, verified))
 
 
 @asynccontextmanager
-async def _naming(path: Path | None) -> AsyncIterator[None]:
-    """Add what only the command line knows: which file it was, what a setting is called here."""
+async def _flag_named() -> AsyncIterator[None]:
+    """Add what only the command line knows: what a setting is called here."""
     try:
         yield
-    except BackupInvalid as error:
-        if path is not None:
-            error.add_note(f"The file: {path}")
-        raise
     except TargetRefused as error:
         error.add_note("On the command line: --confirm-target DATABASE@HOST")
         raise

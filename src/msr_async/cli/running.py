@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..config import RollbackStrategy
-from ..errors import MsrError
+from ..errors import BackupInvalid, MsrError
 from ..events import Event, MigrationErred, Observer, RecoveryStarted, Restored, Warned
 from ..observers.wording import doing
 from .documents import Document, of_error
@@ -172,9 +172,12 @@ def report(error: BaseException, *, code: Exit, manners: Manners) -> Exit:
         print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
     known = error if isinstance(error, MsrError) else _bug(error)
     notes = getattr(error, "__notes__", [])
-    show_error(console(sys.stderr), redact("\n".join([known.problem, *notes])), redact(known.hint))
+    problem = known.problem
+    if isinstance(known, BackupInvalid) and known.path is not None:
+        problem = f"{known.path}: {problem}"
+    show_error(console(sys.stderr), redact("\n".join([problem, *notes])), redact(known.hint))
     if manners.format == "json":
-        said = {"message": redact(known.problem), "hint": redact(known.hint), "notes": notes}
+        said = {"message": redact(problem), "hint": redact(known.hint), "notes": notes}
         _print_json({"error": of_error(error, code)["error"] | said})
     return code
 
