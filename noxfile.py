@@ -66,7 +66,8 @@ def typing(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The examples in the pages run, and the links between the pages lead somewhere."""
     install(session, "-e", HERE, groups=("test",))
-    session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs)
+    pages = sorted(str(path) for path in Path("tests").glob("test_docs*.py"))
+    session.run("python", "-m", "pytest", *pages, *session.posargs)
 
 
 @nox.session

@@ -64,6 +64,7 @@ def _bench(size: int, options: argparse.Namespace) -> dict[str, Any]:
     def tell(text: str) -> None:
         print(f"  {text}", file=sys.stderr, flush=True)
 
+    about = report.machine(Path(tempfile.gettempdir()))
     # The contestants' settings are the server's defaults: fsync on, 128 MB of shared buffers.
     server = EmbeddedPostgres(options.postgres)
     server.start()
@@ -80,7 +81,6 @@ def _bench(size: int, options: argparse.Namespace) -> dict[str, Any]:
             runs = Arena(server=server, folder=Path(folder)).all_rounds(
                 _chosen(everyone, options.only), everyone, options.rounds, tell
             )
-            about = report.machine(Path(folder))
     finally:
         server.stop()
     found = report.lines(runs)
@@ -104,7 +104,11 @@ def _show(document: dict[str, Any], found: Sequence[report.Line], *, markdown: b
     )
     for action in ("backup", "restore"):
         if any(line.action == action for line in found):
-            print("\n" + (report.as_markdown if markdown else report.as_text)(found, action))
+            print()
+            if markdown:
+                print(report.as_markdown(found, action))
+            else:
+                report.show(found, action)
     print("\n" + "\n".join(map(str, report.targets(found))), flush=True)
 
 

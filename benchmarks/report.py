@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -111,15 +112,16 @@ def _against(group: dict[str, Line], name: str, other: str) -> float | None:
 
 
 def machine(folder: Path) -> dict[str, Any]:
-    """What the numbers hold for. The programs' versions are in the lines."""
-    statistics_of = os.statvfs(folder)
+    """What the numbers hold for, and how busy it was before. The programs' versions are in the lines."""
+    disk = os.statvfs(folder)
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "free_disk_gib": round(statistics_of.f_bavail * statistics_of.f_frsize / 2**30),
+        "free_disk_gib": round(disk.f_bavail * disk.f_frsize / 2**30),
+        "load_before": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "asyncpg": version("asyncpg"),
     }
@@ -149,13 +151,28 @@ def as_markdown(found: Sequence[Line], action: str) -> str:
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def as_text(found: Sequence[Line], action: str) -> str:
-    rows = [(action, *_HEADINGS[1:]), *(line.cells() for line in found if line.action == action)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+def show(found: Sequence[Line], action: str) -> None:
+    """Print a table: by rich where it is installed, in plain columns otherwise."""
+    rows = [line.cells() for line in found if line.action == action]
+    headings = (action, *_HEADINGS[1:])
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        print(as_text(rows, headings))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width: without one of our own, rich would cut the table at 80 columns.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table)
+
+
+def as_text(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> str:
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+        "  ".join(cell.rjust(width) if number else cell.ljust(width) for number, (cell, width) in enumerate(cells))
+        for cells in (tuple(zip(row, widths, strict=True)) for row in (headings, *rows))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -52,15 +53,16 @@ class Programs:
 
 
 def find_programs(server: EmbeddedPostgres, others: Sequence[Path]) -> Programs:
-    """The server's own programs; for what those cannot compress, the first of `others`, or of Debian's, that can."""
+    """The server's own programs; for what those cannot compress, the first of `others` or of the machine's that can."""
     own = server.bin_dir / "pg_dump"
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    candidates = [own, *others, *(folder / "pg_dump" for folder in folders)]
+    on_path = [Path(found)] if (found := shutil.which("pg_dump")) else []
+    candidates = [own, *others, *(folder / "pg_dump" for folder in folders), *on_path]
     compressing = {}
     for method in ("zstd:1", "lz4:1"):
         able = (path for path in candidates if _can(path, method, server))
-        if (found := next(able, None)) is not None:
-            compressing[method] = found
+        if (chosen := next(able, None)) is not None:
+            compressing[method] = chosen
     return Programs(pg_dump=own, pg_restore=server.bin_dir / "pg_restore", compressing=compressing)
 
 

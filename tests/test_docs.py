@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.scripts import script_environment
 from tests.support.servers import Database, only_newest
 
 ROOT = Path(__file__).parents[1]
@@ -92,8 +92,8 @@ def test_the_example_runs(example: Example, make_database: Callable[[], Database
     script = tmp_path / "test_example.py"
     script.write_text(example.code)
     how = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if _HAS_TESTS.search(example.code) else []
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environ = own | {"DATABASE_URL": make_database().dsn}
+    own = script_environment(tmp_path / "bin", DATABASE_URL=make_database().dsn)
+    environ = {name: value for name, value in own.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, *how, str(script)], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100
     )

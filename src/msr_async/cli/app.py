@@ -60,7 +60,7 @@ async def migrate(
     lock_timeout:
         Seconds to wait while another run holds the migration lock.
     jobs:
-        How many parts are dumped or loaded at once.
+        How many parts are dumped at once.
     tag:
         Kept in the backup, such as release=42. May be given several times.
     """
