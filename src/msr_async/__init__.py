@@ -6,6 +6,8 @@ The front door: names only. Databases are imported by name, `from msr_async.post
 
 from __future__ import annotations
 
+__version__ = "0.1.0"
+
 from .config import BackupConfig, BackupMode, Config, OnMissingDown, RollbackStrategy
 from .errors import (
     BackupDamaged,

@@ -7,13 +7,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 import anyio
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from .. import archive
+from .. import __version__, archive
 from ..config import BackupConfig
 from ..errors import BackupFailed
 from ..events import BackupCreated, PartProgress, Step, TransferStarted
@@ -57,7 +55,6 @@ async def dump(
     """
     created, started = datetime.now(UTC), time.monotonic()
     path = storage.path(name)
-    tool = await to_thread.run_sync(_tool)
 
     async def write() -> tuple[Manifest, int]:
         async with storage.create(name) as file:
@@ -73,7 +70,7 @@ async def dump(
             manifest = Manifest(
                 id=str(uuid.uuid4()),
                 created=created,
-                tool=tool,
+                tool=f"msr_async {__version__}",
                 source=source,
                 snapshot=token,
                 history=tuple(history),
@@ -229,10 +226,3 @@ class _PartDump:
         self._run.emit(
             PartProgress(action="backup", part=self._part, rows=rows, raw_bytes=raw_bytes, finished=finished)
         )
-
-
-def _tool() -> str:
-    try:
-        return f"msr_async {version('msr_async')}"
-    except PackageNotFoundError:  # run from a checkout
-        return "msr_async"

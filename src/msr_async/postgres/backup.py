@@ -22,7 +22,11 @@ from .translating import is_lost, translating
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # row_security=off makes hidden rows an error; synchronize_seqscans=off keeps rows in their order on disk
-_READING = "SET row_security = off; SET search_path = ''; SET synchronize_seqscans = off"
+# neither compiling a plan nor parallel workers pay for reading a table from one end to the other
+_READING = (
+    "SET row_security = off; SET search_path = ''; SET synchronize_seqscans = off; "
+    "SET jit = off; SET max_parallel_workers_per_gather = 0"
+)
 _COALESCE_BELOW = 65_536
 _LOCK_ATTEMPTS = 5
 
@@ -237,10 +241,7 @@ class PostgresSnapshot:
         notes: list[str] = []
         leader = self._leader
         if self._tool is not None:
-            for name, section in ((schema.PRE_DATA, "pre-data"), (schema.POST_DATA, "post-data")):
-                documents[name] = await schema.dump_section(
-                    self._tool, self._target, section=section, snapshot=self.token, lock_timeout=self._lock_timeout
-                )
+            documents.update(await self._schema(self._tool))
         else:
             notes.append(f"It holds rows but no schema: {self._tool_missing}")
         if self._left_out:
@@ -268,6 +269,21 @@ class PostgresSnapshot:
         return SnapshotDetails(
             documents=documents, fingerprint=found.fingerprint, complete=complete, notes=tuple(notes)
         )
+
+    async def _schema(self, tool: schema.Tool) -> dict[str, bytes]:
+        """Both sections, side by side: each is mostly waiting for the catalogue."""
+        sections = {schema.PRE_DATA: "pre-data", schema.POST_DATA: "post-data"}
+        taken: dict[str, bytes] = {}
+
+        async def take(name: str, section: str) -> None:
+            taken[name] = await schema.dump_section(
+                tool, self._target, section=section, snapshot=self.token, lock_timeout=self._lock_timeout
+            )
+
+        async with anyio.create_task_group() as group:
+            for name, section in sections.items():
+                group.start_soon(take, name, section)
+        return {name: taken[name] for name in sections}
 
     async def _sequences(self) -> bytes:
         """Positions are not part of a snapshot; read after it, they are never behind its rows."""

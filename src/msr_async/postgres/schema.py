@@ -74,7 +74,14 @@ async def find(server_major: int, environment: Mapping[str, str] | None = None) 
     """
     environment = os.environ if environment is None else environment
     paths = await anyio.to_thread.run_sync(candidates, environment)
-    tools = [tool for path in paths if (tool := await anyio.to_thread.run_sync(_probe, path))]
+    # Their folders name the version more often than not: the one that fits exactly is asked first, and is enough.
+    paths.sort(key=lambda path: str(server_major) not in path.parent.parent.name)
+    tools: list[Tool] = []
+    for path in paths:
+        if tool := await anyio.to_thread.run_sync(_probe, path):
+            tools.append(tool)
+            if tool.major == server_major:
+                break
     if tool := choose(tools, server_major):
         return tool
     hint = (
