@@ -131,11 +131,13 @@ def test_the_main_example_of_the_readme_does_what_it_says(
     kept = sorted((tmp_path / "backups" / "production").glob("*.msrbak"))
     assert len(kept) == 2
 
+    (tmp_path / "migrations" / "V202611220930_fine.up.sql").write_text("CREATE TABLE fine (id int);\n")
     (tmp_path / "migrations" / "V202611221000_ruin.up.sql").write_text("DROP TABLE notes;\nSELECT 1 / 0;\n")
     done = run(["python", "main.py"], tmp_path, environ)
     assert done.returncode == 0, done.stderr
     assert "V202611221000_ruin.up.sql:2:1: division by zero." in done.stdout
-    assert done.stdout.endswith(" was restored: the database is as it was before the run. True\n")
+    assert " was restored: the database is as it was before the run, at " in done.stdout
+    assert done.stdout.endswith(" What other sessions have written since then is gone. True\n")
 
 
 # -- the tutorial ----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from ._engine.listing import backup_info, backups
 from ._engine.loading import load
 from ._engine.naming import backup_name, new_token
 from ._engine.planning import plan
-from ._engine.recovering import Intent, intend, recover, undisturbed, verdict
+from ._engine.recovering import Intent, intend, may_have_changed, recover, undisturbed, verdict
 from ._engine.restoring import restore
 from ._engine.validating import inspector
 from ._engine.verifying import opened, read_manifest, verify
@@ -151,9 +151,11 @@ class MigrationScriptExecutor(Generic[ConnT]):
         except GeneratorExit:
             raise  # the loop is gone: nothing can be awaited
         except BaseException as error:
-            put_back = None
-            if way_back and intend(self.config).restore:
-                put_back = partial(self._restore, way_back.storage, way_back.name, RestoreOptions())
+            intent, put_back = intend(self.config), None
+            if way_back and intent.restore:
+                # a named backup is gone back to in any case: it may be from before more than this run
+                if intent.existing or may_have_changed(executed, pending[len(executed)], error):
+                    put_back = partial(self._restore, way_back.storage, way_back.name, RestoreOptions())
             recovery, cancelled = await undisturbed(
                 recover(self.handler, self.config, pending, put_back, error, self._emit)
             )

@@ -35,6 +35,11 @@ def test_a_harmless_target_passes_without_a_word(target: DatabaseInfo) -> None:
     guard_target(SOURCE, target, None)
 
 
+def test_a_clone_at_another_address_is_not_the_same_database() -> None:
+    with pytest.raises(TargetRefused, match="production"):
+        guard_target(SOURCE, replace(SOURCE, host="clone.example"), None)
+
+
 @pytest.mark.parametrize("environment", [None, "production", "Production"])
 def test_any_other_target_is_refused_with_the_name_to_give(environment: str | None) -> None:
     with pytest.raises(TargetRefused, match=r'confirm_target="copy@dev\.example"'):

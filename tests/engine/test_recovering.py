@@ -88,7 +88,8 @@ def told(strategy: str, mode: str, recovery: Recovery, **settings: object) -> st
 def test_a_restored_run_says_that_all_is_as_before() -> None:
     assert told("backup", "full", Recovery(restored=True)) == (
         "Migration V202601010002_y failed: no. "
-        "The backup my backups/a.msrbak was restored: the database is as it was before the run."
+        "The backup my backups/a.msrbak was restored: the database is as it was before the run, "
+        "at 00:00:00 UTC. What other sessions have written since then is gone."
     )
 
 

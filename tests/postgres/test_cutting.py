@@ -137,3 +137,9 @@ def test_what_is_not_wanted_or_not_known_is_left_out() -> None:
 
 def test_roles_that_a_schema_names_are_found() -> None:
     assert roles([DUMPED]) == {"some body", "Reader", "boss"}
+
+
+def test_only_the_first_and_the_last_line_for_psql_are_taken_out() -> None:
+    document = b"--\n\\restrict Key1\nSELECT '\n\\restrict abc\n\\unrestrict Key1\n';\n\\unrestrict Key1\n"
+    (statement,) = statements(document, major=18, owners=True, privileges=True, kept_schemas=())
+    assert statement.text == "SELECT '\n\\restrict abc\n\\unrestrict Key1\n'"

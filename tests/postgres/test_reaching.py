@@ -142,3 +142,11 @@ def test_a_server_that_is_too_old_is_refused_by_its_number() -> None:
     with pytest.raises(DatabaseError, match="PostgreSQL 14; msr_async needs 15 or newer"):
         refuse_old(14)
     refuse_old(15)
+
+
+@pytest.mark.parametrize("piece", ["12345/s3cret", "12345#s3cret", "12345?s3cret", "12345?x=s3cret"])
+def test_a_password_with_a_special_character_is_refused_and_not_shown(piece: str) -> None:
+    with pytest.raises(ConfigError, match="%-encoded") as caught:
+        PostgresHandler(f"postgresql://user:{piece}@localhost/app")
+    assert "s3cret" not in str(caught.value)
+    assert "12345" not in str(caught.value)

@@ -23,7 +23,7 @@ from msr_async.errors import (
 )
 from msr_async.executor import MigrationScriptExecutor
 from msr_async.models import BackupInfo
-from msr_async.postgres import PostgresHandler, restoration
+from msr_async.postgres import PostgresHandler, feasibility, restoration
 from msr_async.postgres.restoration import PostgresRestoration
 from tests.postgres.test_backing_up import nobody_left
 from tests.postgres.test_round_trip import config_for
@@ -291,7 +291,9 @@ async def test_two_restores_at_once_the_second_names_the_first(
 async def test_too_many_relations_for_the_servers_lock_table(
     database: Database, backup: BackupInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restoration, "_LOCKS", "SELECT 10::bigint AS most, 20::bigint AS present")
+    monkeypatch.setattr(
+        feasibility, "_LOCKS", "SELECT 10::bigint AS most, 20::bigint AS present, 0::bigint AS large_objects"
+    )
     error = await refused(database, backup, tmp_path, RestoreFailed, "locks")
     assert "max_locks_per_transaction" in error.hint
 

@@ -318,14 +318,21 @@ async def test_a_link_in_the_unfinished_files_place_is_not_followed(tmp_path: Pa
 async def test_only_old_and_abandoned_unfinished_files_are_cleared_away(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     long_ago = time.time() - 2 * 86400
-    for name in ("old.partial", "new.partial", "old.msrbak"):
+    old = ["b-0123abcd.msrbak.partial", "b-4567abcd-x.bkp.partial", "film.mp4.partial", "b-0123abcd.msrbak"]
+    for name in [*old, "new-0123abcd.msrbak.partial"]:
         (tmp_path / name).write_bytes(b"x")
-    os.utime(tmp_path / "old.partial", (long_ago, long_ago))
-    os.utime(tmp_path / "old.msrbak", (long_ago, long_ago))
-    async with storage.create("slow"):
-        os.utime(tmp_path / "slow.partial", (long_ago, long_ago))
+    for name in old:
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    async with storage.create("slow-0123abcd.msrbak"):
+        os.utime(tmp_path / "slow-0123abcd.msrbak.partial", (long_ago, long_ago))
         await put(storage, "a", b"x")
-        assert names(tmp_path) == ["a", "new.partial", "old.msrbak", "slow.partial"]
+        assert names(tmp_path) == [
+            "a",
+            "b-0123abcd.msrbak",
+            "film.mp4.partial",  # somebody else's
+            "new-0123abcd.msrbak.partial",
+            "slow-0123abcd.msrbak.partial",
+        ]
 
 
 async def test_many_writers_of_one_name_leave_one_file_and_it_is_whole(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ def guard_target(source: DatabaseInfo, target: DatabaseInfo, confirm: str | None
                 hint=f'Check which database you mean; if it is this one, give confirm_target="{target.label}".',
             )
         return
-    if target.empty or source.identity == target.identity:
+    # A physical clone has its original's identity; only the address tells them apart.
+    same = source.identity == target.identity and source.host == target.host
+    if target.empty or same:
         return
     if target.environment is not None and target.environment.casefold() != "production":
         return

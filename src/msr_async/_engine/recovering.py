@@ -50,6 +50,20 @@ def intend(config: Config) -> Intent:
     )
 
 
+def may_have_changed(executed: Sequence[Migration], failed: Migration, error: BaseException) -> bool:
+    """Whether the database can be different from what it was before the run.
+
+    It is not when the very first migration failed and its transaction was rolled back; restoring then would only throw
+    away what others have written meanwhile. A Python migration may have used connections of its own.
+    """
+    return (
+        bool(executed)
+        or failed.up.language == "py"
+        or isinstance(error, ConnectionLost)
+        or not isinstance(error, Exception)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
     """What a recovery did. `error` says that it could not be finished."""
@@ -149,15 +163,17 @@ def verdict(config: Config, result: MigrationResult, error: BaseException, recov
         return RecoveryFailed(result, error, recovery.error, hint=hint)
     if recovery.restored:
         why = f"A way down failed too ({recovery.down_error}). " if recovery.down_error else ""
-        state = "as that backup has it" if intend(config).existing else "as it was before the run"
-        return MigrationFailed(
-            result, error, outcome=f"{why}The backup {result.backup} was restored: the database is {state}."
-        )
+        taken = f"{result.backup.created:%H:%M:%S} UTC" if result.backup else ""
+        state = "as that backup has it" if intend(config).existing else f"as it was before the run, at {taken}"
+        outcome = f"{why}The backup {result.backup} was restored: the database is {state}."
+        return MigrationFailed(result, error, outcome=f"{outcome} What other sessions have written since then is gone.")
     if intend(config).undo:
         outcome = f"Undone: {_names(result.undone)}." if result.undone else "Nothing of the run was left to undo."
         return MigrationFailed(result, error, outcome=f"{outcome} The database is at the version it was at before.")
     kept = f"Applied before it and kept: {_names(result.executed)}." if result.executed else "Nothing was applied."
     own = "Its own transaction was rolled back."
+    if not result.executed and intend(config).restore and recovery == Recovery():
+        own += " The database is as it was before the run."
     if isinstance(error, ConnectionLost):
         own = "Whether its own transaction was committed is not known; see msr-async status."
     hint = f"To go back to the state before the run: {command}" if command else ""

@@ -15,6 +15,7 @@ from ..protocols import RestoreOptions, Send
 from . import catalog, schema, tables
 from .connecting import Target, close, connect, refuse_pooler
 from .driver import Connection
+from .feasibility import check_way_back
 from .quoting import literal, qualified
 from .restoration import CATALOG, LARGE_OBJECTS, SEQUENCES, PostgresRestoration, restoration
 from .session import Session
@@ -138,6 +139,9 @@ class PostgresSnapshot:
                 "and a backup without them would not be one.",
                 hint="Use a role with BYPASSRLS.",
             )
+        if complete:
+            with translating("Checking whether a restore could succeed", leader):
+                await check_way_back(leader)
         holding = [table for table in found if table.kind == "r"]
         chosen = [table for table in holding if tables.wanted(table, self._selection)]
         self._left_out = [table.label for table in holding if table not in chosen]

@@ -35,8 +35,15 @@ _SHARED_OPTIONS = frozenset(
 SESSION_SETTINGS = (
     "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET DateStyle = 'ISO, MDY'; "
     "SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET TimeZone = 'UTC'; "
-    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; "
+    "SET quote_all_identifiers = off; SELECT pg_catalog.set_config(name, value, false) FROM (VALUES "
+    # 17 brought the first; with the second a killed runner's statement, and its lock, end within seconds
+    "('transaction_timeout', '0'), ('client_connection_check_interval', '5s'), "
+    "('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '6')"
+    ") s(name, value) WHERE EXISTS (SELECT FROM pg_catalog.pg_settings p WHERE p.name = s.name)"
 )
+FRESH_SESSION = f"CLOSE ALL; DISCARD TEMP; RESET SESSION AUTHORIZATION; RESET ALL; {SESSION_SETTINGS}"
+"""As if just connected, but for advisory locks: whatever a script left behind."""
 
 
 def application_name() -> str:
@@ -65,6 +72,12 @@ class Target:
             raise ConfigError("The database URL cannot be used.", hint=hint) from None
         if pieces.scheme not in ("postgresql", "postgres"):
             raise ConfigError("The database URL is not one of PostgreSQL.", hint=hint)
+        if pieces.fragment or "@" in pieces.path + pieces.query:
+            # a / ? or # of the password ends the login early, and the rest of it would be taken for a name and shown
+            raise ConfigError(
+                "The database URL cannot be used: a special character in it is not %-encoded.",
+                hint="In user and password write %2F for /, %3F for ?, %23 for #, %40 for @, %25 for %.",
+            )
         hosts = pieces.netloc.rpartition("@")[2]
         login = pieces.netloc.rpartition("@")[0]
         user = unquote(login.partition(":")[0]) or options.get("user") or os.environ.get("PGUSER", "")
@@ -199,8 +212,10 @@ async def close(connection: Connection, *, abruptly: bool = False) -> None:
     if connection.is_closed():
         return
     patience = 2 if abruptly else 5
-    with anyio.move_on_after(patience, shield=True):
-        with suppress(asyncpg.PostgresError, *_DRIVER_ERRORS, OSError, TimeoutError):
-            await connection.close(timeout=patience - 0.5)
-    if not connection.is_closed():
-        connection.terminate()
+    try:
+        with anyio.move_on_after(patience, shield=True):
+            with suppress(asyncpg.PostgresError, *_DRIVER_ERRORS, OSError, TimeoutError):
+                await connection.close(timeout=patience - 0.5)
+    finally:
+        if not connection.is_closed():
+            connection.terminate()

@@ -30,7 +30,15 @@ SELECT pg_catalog.current_database() AS name, pg_catalog.current_setting('server
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
              WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = c.oid AND deptype = 'e'))
-       AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS empty
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
+       AND NOT EXISTS (SELECT FROM (
+           SELECT 'pg_catalog.pg_proc'::regclass AS class, oid FROM pg_catalog.pg_proc
+           UNION ALL SELECT 'pg_catalog.pg_type'::regclass, oid FROM pg_catalog.pg_type WHERE typnamespace::regnamespace::text !~ '^pg_'
+           UNION ALL SELECT 'pg_catalog.pg_namespace'::regclass, oid FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_'
+           UNION ALL SELECT 'pg_catalog.pg_event_trigger'::regclass, oid FROM pg_catalog.pg_event_trigger
+           UNION ALL SELECT 'pg_catalog.pg_publication'::regclass, oid FROM pg_catalog.pg_publication) o
+         WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+           WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))) AS empty
 """
 
 

@@ -13,10 +13,13 @@ from ..errors import BackupDamaged, ConnectionLost, RestoreFailed, TargetRefused
 from ..models import DatabaseInfo, Manifest, Part, PartTotals, RestoreTotals
 from ..protocols import RestoreOptions
 from . import catalog, schema, tables
-from .connecting import SESSION_SETTINGS, Target, close, refuse_pooler
+from .claiming import begin_and_lock
+from .connecting import FRESH_SESSION, SESSION_SETTINGS, Target, close, refuse_pooler
 from .driver import Connection
+from .feasibility import check_locks
 from .quoting import identifier, literal, qualified
 from .session import Session
+from .shielding import to_its_end
 from .statements import Statement
 from .translating import server_message, translating
 from .wiping import wipe
@@ -24,12 +27,8 @@ from .wiping import wipe
 CATALOG, SEQUENCES, LARGE_OBJECTS = "catalog.json", "sequences.json", "large-objects.json"
 
 _MOST_DIFFERENCES = 12
+_NO_PLPGSQL = "DROP EXTENSION IF EXISTS plpgsql CASCADE"
 _ROLLBACK_DEADLINE = 30.0  # undoing a big restore is quick, but the server may be busy
-_LOCKS = """
-SELECT current_setting('max_locks_per_transaction')::bigint * (current_setting('max_connections')::bigint
-         + current_setting('max_prepared_transactions')::bigint) AS most,
-       (SELECT count(*) FROM pg_catalog.pg_class WHERE oid >= 16384) AS present
-"""
 
 
 @asynccontextmanager
@@ -60,7 +59,7 @@ async def restoration(
         yield restoring
     finally:
         if not restoring.finished:
-            await restoring.undo()
+            await to_its_end(restoring.undo())
 
 
 def _check_backup(manifest: Manifest, documents: Mapping[str, bytes]) -> catalog.Catalog:
@@ -94,15 +93,8 @@ async def _check_target(
                     f"The backup's objects belong to roles that the target does not have: {', '.join(absent)}.",
                     hint="Create them, or restore without owners and privileges (--no-owner --no-privileges).",
                 )
-        row = await connection.fetchrow(_LOCKS)
-    assert row is not None
-    # a relation and its TOAST table and index; measured: about five locks a table with its index
-    needed = row["present"] + 2 * sum(len(expected.sections.get(section, ())) for section in ("relation", "index"))
-    if needed > row["most"] * 0.9:
-        raise RestoreFailed(
-            f"Restoring in one transaction takes about {needed:,} locks, and the server has room for {row['most']:,}.",
-            hint="Raise max_locks_per_transaction and restart the server.",
-        )
+        relations = sum(len(expected.sections.get(section, ())) for section in ("relation", "index"))
+        await check_locks(connection, relations=relations, large_objects=len(json.loads(documents[LARGE_OBJECTS])))
 
 
 class PostgresRestoration:
@@ -131,15 +123,16 @@ class PostgresRestoration:
 
     async def begin(self, lock_timeout: float) -> None:
         connection, sections = self._connection, self._expected.sections
+        await begin_and_lock(connection, lock_timeout)
         with translating("Emptying the target", connection):
-            await connection.execute(
-                f"BEGIN; SET LOCAL search_path = ''; SET LOCAL lock_timeout = {int(lock_timeout * 1000)}; SET LOCAL client_min_messages = error"
-            )
             self._notify("emptying the target")
             rights = self._options.owners and self._options.privileges
             self._kept_schemas = await wipe(connection, extensions=list(self._extensions()), rights=rights)
             if "public" not in sections.get("schema", {}):
                 await connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
+            # initdb made it, so pg_dump says nothing of it
+            plpgsql = "CREATE EXTENSION IF NOT EXISTS plpgsql" if "plpgsql" in self._extensions() else _NO_PLPGSQL
+            await connection.execute(plpgsql)
         self._notify("rebuilding the schema")
         await self._run_at_once(self._statements(schema.PRE_DATA))
         await self._make_large_objects()
@@ -274,7 +267,7 @@ class PostgresRestoration:
                 raise self._schema_failed(error, f" In: {_shorten(statement.text)}") from error
         self._notify("comparing the catalogue with the backup's")
         with translating("Checking the restored schema", connection):
-            await connection.execute("SET LOCAL search_path = ''")
+            await connection.execute(f"{SESSION_SETTINGS}; SET LOCAL search_path = ''")
             found = await catalog.read(connection)
         if lines := catalog.differences(self._expected, found):
             more = f" (and {len(lines) - _MOST_DIFFERENCES} more)" if len(lines) > _MOST_DIFFERENCES else ""
@@ -289,7 +282,7 @@ class PostgresRestoration:
             await connection.execute("COMMIT")
         self.finished = True
         with translating("Resetting the session", connection):
-            await connection.execute(f"RESET ALL; {SESSION_SETTINGS}")
+            await connection.execute(FRESH_SESSION)
         return RestoreTotals(warnings=warnings)
 
     async def _set_sequences(self) -> None:
@@ -311,7 +304,7 @@ class PostgresRestoration:
             elif not self._connection.is_closed():
                 try:
                     await self._connection.execute("ROLLBACK")
-                    await self._connection.execute(f"RESET ALL; {SESSION_SETTINGS}")
+                    await self._connection.execute(FRESH_SESSION)
                 except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await close(self._connection, abruptly=True)
         if scope.cancelled_caught:

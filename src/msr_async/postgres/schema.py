@@ -24,8 +24,9 @@ from .statements import Statement, split
 PRE_DATA = "pre-data.sql"
 POST_DATA = "post-data.sql"
 
+_TOOL_OPTIONS = "-c standard_conforming_strings=on -c statement_timeout=0 -c idle_session_timeout=0"
 _VERSION = re.compile(r"\(PostgreSQL\)\s+(\d+)")
-_RESTRICT = re.compile(r"^\\(?:un)?restrict [0-9A-Za-z]+$", re.MULTILINE)
+_RESTRICT = re.compile(r"^\\restrict ([0-9A-Za-z]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ async def dump_section(tool: Tool, target: Target, *, section: str, snapshot: st
         *(f"--section={section}", "--no-blobs", "--no-subscriptions", "--quote-all-identifiers", "--encoding=UTF8"),
         f"--lock-wait-timeout={int(lock_timeout * 1000)}",
     ]
-    environment = {**os.environ, "PGAPPNAME": "msr_async:pg_dump", "PGOPTIONS": ""}
+    environment = {**os.environ, "PGAPPNAME": "msr_async:pg_dump", "PGOPTIONS": _TOOL_OPTIONS}
     if target.password:
         environment["PGPASSWORD"] = target.password
     # run_process kills the program when this task is cancelled
@@ -122,7 +123,19 @@ async def dump_section(tool: Tool, target: Target, *, section: str, snapshot: st
     return process.stdout
 
 
+def _plain(document: bytes) -> str:
+    """Without the lines for psql that newer pg_dumps begin and end with; their key is random and stands in both."""
+    text = document.decode()
+    if begin := _RESTRICT.search(text):
+        text = text[: begin.start()] + text[begin.end() :]
+        head, end, tail = text.rpartition(f"\\unrestrict {begin[1]}")
+        text = head + tail if end and not tail.strip() else text
+    return text
+
+
 _OWNER = re.compile(r'OWNER TO (?:"(?:[^"]|"")+"|\S+)$')
+_SCHEMA_RIGHTS = re.compile(r'(?:GRANT|REVOKE) [A-Z, ]+ ON SCHEMA "')
+_SCHEMA_BEGINS = {("CREATE", "SCHEMA"), ("ALTER", "SCHEMA"), ("COMMENT", "ON"), ("SELECT", "PG_CATALOG")}
 _RIGHTS_WORDS = {("GRANT",), ("REVOKE",), ("ALTER", "DEFAULT", "PRIVILEGES"), ("SET", "SESSION", "AUTHORIZATION")}
 
 
@@ -136,10 +149,12 @@ def statements(
     """
     chosen = []
     creates = {f'CREATE SCHEMA "{name.replace(chr(34), chr(34) * 2)}"' for name in kept_schemas}
-    for statement in split(_RESTRICT.sub("", document.decode())):
+    for statement in split(_plain(document)):
         words = statement.words
         if statement.text in creates:
             continue
+        if words[:3] == ("COMMENT", "ON", "EXTENSION"):
+            continue  # its own comment comes with it, and only its owner may set another
         if statement.text.startswith("SET transaction_timeout") and major < 17:
             continue
         if not owners and words[:1] == ("ALTER",) and _OWNER.search(statement.text):
@@ -147,14 +162,25 @@ def statements(
         if not privileges and any(words[: len(start)] == start for start in _RIGHTS_WORDS):
             continue
         chosen.append(statement)
-    return chosen
+    return _schema_rights_first(chosen)
+
+
+def _schema_rights_first(statements: list[Statement]) -> list[Statement]:
+    """A table's new owner needs CREATE on its schema, and pg_dump grants that only after all owners are set."""
+    first = next(
+        (at for at, one in enumerate(statements) if one.words[:2] not in _SCHEMA_BEGINS and one.words[:1] != ("SET",)),
+        len(statements),
+    )
+    rights = [one for one in statements[first:] if _SCHEMA_RIGHTS.match(one.text)]
+    moved = {id(one) for one in rights}
+    return statements[:first] + rights + [one for one in statements[first:] if id(one) not in moved]
 
 
 def roles(documents: Iterable[bytes]) -> set[str]:
     """The roles that a schema's OWNER TO clauses and grants name; they must exist where it is restored."""
     found = set()
     for document in documents:
-        for statement in split(_RESTRICT.sub("", document.decode())):
+        for statement in split(_plain(document)):
             if match := re.search(
                 r'(?:OWNER TO|^GRANT .* TO|^REVOKE .* FROM|FOR ROLE) "((?:[^"]|"")+)"', statement.text, re.DOTALL
             ):

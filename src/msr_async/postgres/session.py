@@ -11,8 +11,9 @@ import asyncpg
 from asyncpg.transaction import Transaction
 
 from ..errors import ConnectionLost
-from .connecting import Target, close, connect
+from .connecting import FRESH_SESSION, Target, close, connect
 from .driver import Connection
+from .shielding import to_its_end
 
 T = TypeVar("T")
 _ROLLBACK_DEADLINE = 5.0
@@ -42,10 +43,14 @@ class Session:
                 hint="Look at the server's log (restart, out of memory, killed backend), then run again.",
             )
         fresh = await connect(await self._target())
-        self._connection = fresh
         if self.guard is not None:
-            await self.guard(fresh)
+            try:
+                await self.guard(fresh)
+            except BaseException:
+                await close(fresh, abruptly=True)  # without the lock nobody may work on it
+                raise
             self._guarded = fresh
+        self._connection = fresh
         return fresh
 
     @asynccontextmanager
@@ -67,19 +72,23 @@ class Session:
             self.guard = self._guarded = None
             held = self._connection
             if held is not None and not held.is_closed():
-                with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
-                    try:
-                        await give(held)
-                    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                        await close(held, abruptly=True)  # the end of its session frees it
-                if scope.cancelled_caught:
-                    await close(held, abruptly=True)
+                await to_its_end(self._give_back(held, give))
+
+    async def _give_back(self, held: Connection, give: Callable[[Connection], Awaitable[None]]) -> None:
+        with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
+            try:
+                await give(held)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await close(held, abruptly=True)  # the end of its session frees it
+        if scope.cancelled_caught:
+            await close(held, abruptly=True)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
         """Run `work`; what it raises is raised again after the rollback."""
         connection = await self.connection()
         unit = connection.transaction() if transaction else None
         try:
+            await connection.execute(FRESH_SESSION)  # what a script before this one may have SET
             if unit is None:
                 return await work(connection)
             await self._begin(unit, connection)
@@ -88,9 +97,11 @@ class Session:
                 raise EndedByScript
             await unit.commit()
         except BaseException:
-            await self._rollback(connection, unit)
-            if connection.is_closed() and self._connection is connection:
-                self._connection = self._guarded = None  # whatever is raised here tells of the loss
+            try:
+                await to_its_end(self._rollback(connection, unit))
+            finally:
+                if connection.is_closed() and self._connection is connection:
+                    self._connection = self._guarded = None  # whatever is raised here tells of the loss
             raise
         return answer
 

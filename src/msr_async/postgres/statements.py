@@ -100,7 +100,18 @@ def place(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - (text.rfind("\n", 0, offset) + 1) + 1
 
 
+_OUTSIDE = {
+    ("VACUUM",), ("ALTER", "SYSTEM"), ("CREATE", "DATABASE"), ("DROP", "DATABASE"), ("CREATE", "TABLESPACE"),
+    ("DROP", "TABLESPACE"), ("CREATE", "SUBSCRIPTION"), ("DROP", "SUBSCRIPTION"), ("DISCARD", "ALL"),
+}  # fmt: skip
 _ENDS_TRANSACTION = {"BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK"}
+
+
+def _outside(words: tuple[str, ...]) -> str:
+    """What the statement is called if it refuses to run in a transaction."""
+    if "CONCURRENTLY" in words and words[0] != "REFRESH":
+        return " ".join(words[: words.index("CONCURRENTLY") + 1])
+    return next((" ".join(start) for start in _OUTSIDE if words[: len(start)] == start), "")
 
 
 def inspect(script: Script) -> Iterator[Issue]:
@@ -119,6 +130,11 @@ def inspect(script: Script) -> Iterator[Issue]:
             code = "transaction-control"
             message = (
                 f"{first} must not stand in a migration: script and history are one transaction, and msr_async runs it."
+            )
+        elif what := _outside(words):
+            code = "no-transaction"
+            message = (
+                f"{what} cannot run in a transaction, and every migration runs in one: run it outside of msr_async."
             )
         elif first == "COPY" and re.search(r"\b(?:from\s+stdin|to\s+stdout)\b", statement.text, re.IGNORECASE):
             code, message = "copy-stdin", "COPY FROM STDIN and TO STDOUT need a client: use INSERT, or a .py migration."

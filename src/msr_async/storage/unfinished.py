@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..errors import StorageError, StorageFull
 
 ENDING = ".partial"
 _STALE_AFTER = 24 * 3600.0
+_OURS = re.compile(r"-[0-9a-f]{8}(-[^/]*)?\.[^./]+\.partial$")
+"""The names that backups get: others may keep files with this ending in the folder."""
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _ATTEMPTS = 8
 
@@ -80,7 +83,7 @@ def remove_old(folder: Path) -> None:
         old = [
             Path(entry.path)
             for entry in entries
-            if entry.name.endswith(ENDING) and entry.is_file(follow_symlinks=False)
+            if entry.name.endswith(ENDING) and entry.is_file(follow_symlinks=False) and _OURS.search(entry.name)
         ]
         for partial in old:
             remove_if_abandoned(partial, older_than=_STALE_AFTER)
