@@ -192,7 +192,7 @@ def plain(text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "ID", text)
     text = re.sub(r"-\d{8}T\d{6}Z-[0-9a-f]{8}", "-TOKEN", text)
     text = re.sub(r"\S+@\S+:\d+", "DATABASE", text)
-    text = re.sub(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"\b(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d", "TIME", text)
     text = re.sub(r"\b\d[\d.,]* (?:ms|s|B|kB|MB)(?:/s)?(?=\W|$)", "AMOUNT", text)
     return re.sub(
         r" by msr_async\b.*", " by TOOL", re.sub(r"[ ]+", " ", re.sub(r" +$", "", text, flags=re.MULTILINE))

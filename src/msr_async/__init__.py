@@ -6,8 +6,6 @@ The front door: names only. Databases are imported by name, `from msr_async.post
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 from .config import BackupConfig, BackupMode, Config, OnMissingDown, RollbackStrategy
 from .errors import (
     BackupDamaged,
@@ -37,6 +35,7 @@ from .errors import (
 )
 from .events import Event, Observer
 from .executor import MigrationScriptExecutor
+from .models import VERSION as __version__
 from .models import (
     AppliedMigration,
     BackupInfo,

@@ -152,10 +152,10 @@ class MigrationScriptExecutor(Generic[ConnT]):
             raise  # the loop is gone: nothing can be awaited
         except BaseException as error:
             intent, put_back = intend(self.config), None
-            if way_back and intent.restore:
-                # a named backup is gone back to in any case: it may be from before more than this run
-                if intent.existing or may_have_changed(executed, pending[len(executed)], error):
-                    put_back = partial(self._restore, way_back.storage, way_back.name, RestoreOptions())
+            # a named backup is gone back to in any case: it may be from before more than this run
+            due = intent.existing or may_have_changed(executed, pending[len(executed)], error)
+            if way_back and intent.restore and due:
+                put_back = partial(self._restore, way_back.storage, way_back.name, RestoreOptions())
             recovery, cancelled = await undisturbed(
                 recover(self.handler, self.config, pending, put_back, error, self._emit)
             )

@@ -11,6 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+VERSION = "0.1.0"
+"""This library's; the build reads it here."""
+
 Version: TypeAlias = int
 """A migration's version: the 12 to 14 digits of its file name, ordered as a number."""
 

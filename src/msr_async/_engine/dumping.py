@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 import anyio
 from anyio.abc import TaskGroup
 
-from .. import __version__, archive
+from .. import archive
 from ..config import BackupConfig
 from ..errors import BackupFailed
 from ..events import BackupCreated, PartProgress, Step, TransferStarted
 from ..models import (
+    VERSION,
     AppliedMigration,
     BackupInfo,
     ChunkEntry,
@@ -70,7 +71,7 @@ async def dump(
             manifest = Manifest(
                 id=str(uuid.uuid4()),
                 created=created,
-                tool=f"msr_async {__version__}",
+                tool=f"msr_async {VERSION}",
                 source=source,
                 snapshot=token,
                 history=tuple(history),
