@@ -102,4 +102,5 @@ __all__ = [
     "ToolMissing",
     "ValidationFailed",
     "VerifyInfo",
+    "__version__",
 ]
