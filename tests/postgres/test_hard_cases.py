@@ -187,6 +187,8 @@ async def test_what_others_wrote_is_kept_when_there_is_nothing_to_undo(database:
         "SET default_transaction_read_only = on;",
         "CREATE TEMPORARY TABLE good (id int); DECLARE c CURSOR WITH HOLD FOR SELECT 1;",
         "SET search_path = pg_catalog;",
+        "SET SESSION AUTHORIZATION pg_monitor;",
+        "SET ROLE pg_monitor;",
         "SET statement_timeout = 1; SET lock_timeout = 1;",
     ],
 )

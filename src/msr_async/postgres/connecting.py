@@ -40,9 +40,12 @@ SESSION_SETTINGS = (
     # 17 brought the first; with the second a killed runner's statement, and its lock, end within seconds
     "('transaction_timeout', '0'), ('client_connection_check_interval', '5s'), "
     "('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '6')"
-    ") s(name, value) WHERE EXISTS (SELECT FROM pg_catalog.pg_settings p WHERE p.name = s.name)"
+    ") s(name, value) WHERE EXISTS (SELECT FROM pg_catalog.pg_settings p WHERE p.name = s.name) "
+    # a server on Windows cannot do it and refuses the setting
+    "AND (name <> 'client_connection_check_interval' OR pg_catalog.version() !~* 'mingw|msvc|visual c')"
 )
-FRESH_SESSION = f"CLOSE ALL; DISCARD TEMP; RESET SESSION AUTHORIZATION; RESET ALL; {SESSION_SETTINGS}"
+OWN_ROLE = "RESET SESSION AUTHORIZATION; RESET ROLE"
+FRESH_SESSION = f"CLOSE ALL; DISCARD TEMP; {OWN_ROLE}; RESET ALL; {SESSION_SETTINGS}"
 """As if just connected, but for advisory locks: whatever a script left behind."""
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import DatabaseError
 from ..models import AppliedMigration, Version
+from .connecting import OWN_ROLE
 from .driver import Connection
 from .quoting import literal, qualified
 from .session import Session
@@ -71,6 +72,7 @@ class PostgresSchemaVersion:
 
     async def record(self, conn: Connection, entry: AppliedMigration, /) -> None:
         with translating(f"Recording {entry} in the history", conn):
+            await conn.execute(OWN_ROLE)  # a script may SET ROLE, so that what it makes belongs to that one
             await conn.execute(
                 f"INSERT INTO {self._table} ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)",
                 entry.version, entry.name, entry.checksum, entry.applied_at, entry.duration, entry.applied_by,
@@ -78,4 +80,5 @@ class PostgresSchemaVersion:
 
     async def forget(self, conn: Connection, version: Version, /) -> None:
         with translating(f"Striking {version} out of the history", conn):
+            await conn.execute(OWN_ROLE)
             await conn.execute(f"DELETE FROM {self._table} WHERE version = $1", version)
