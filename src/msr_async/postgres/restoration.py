@@ -117,6 +117,7 @@ class PostgresRestoration:
         self._notify = notify
         self._major = connection.get_server_version().major
         self._kept_schemas: list[str] = []
+        self._foreign_extensions: list[str] = []
         self._cleared: set[tuple[str, ...]] = set()
         self._poisoned = False
         self.finished = False
@@ -133,6 +134,10 @@ class PostgresRestoration:
             # initdb made it, so pg_dump says nothing of it
             plpgsql = "CREATE EXTENSION IF NOT EXISTS plpgsql" if "plpgsql" in self._extensions() else _NO_PLPGSQL
             await connection.execute(plpgsql)
+            found = await connection.fetch(
+                "SELECT extname::text FROM pg_extension WHERE NOT pg_has_role(extowner, 'USAGE')"
+            )
+            self._foreign_extensions = [row[0] for row in found]
         self._notify("rebuilding the schema")
         await self._run_at_once(self._statements(schema.PRE_DATA))
         await self._make_large_objects()
@@ -147,6 +152,7 @@ class PostgresRestoration:
             owners=self._options.owners,
             privileges=self._options.privileges,
             kept_schemas=[name.strip('"').replace('""', '"') for name in self._kept_schemas],
+            foreign_extensions=self._foreign_extensions,
         )
 
     async def _run_at_once(self, statements: Sequence[Statement]) -> None:

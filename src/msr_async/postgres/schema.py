@@ -19,6 +19,7 @@ import anyio
 
 from ..errors import BackupFailed, ToolMissing
 from .connecting import Target
+from .quoting import identifier
 from .statements import Statement, split
 
 PRE_DATA = "pre-data.sql"
@@ -140,7 +141,13 @@ _RIGHTS_WORDS = {("GRANT",), ("REVOKE",), ("ALTER", "DEFAULT", "PRIVILEGES"), ("
 
 
 def statements(
-    document: bytes, *, major: int, owners: bool, privileges: bool, kept_schemas: Iterable[str]
+    document: bytes,
+    *,
+    major: int,
+    owners: bool,
+    privileges: bool,
+    kept_schemas: Iterable[str],
+    foreign_extensions: Iterable[str] = (),
 ) -> list[Statement]:
     """What to run of a section on a server of this major version.
 
@@ -148,13 +155,15 @@ def statements(
     schema that had to stay because an extension lives in it is not created again.
     """
     chosen = []
-    creates = {f'CREATE SCHEMA "{name.replace(chr(34), chr(34) * 2)}"' for name in kept_schemas}
+    # an extension that stays has its comment, and only its owner may set another
+    comments = tuple(f"COMMENT ON EXTENSION {identifier(name)} IS" for name in foreign_extensions)
+    creates = {f"CREATE SCHEMA {identifier(name)}" for name in kept_schemas}
     for statement in split(_plain(document)):
         words = statement.words
         if statement.text in creates:
             continue
-        if words[:3] == ("COMMENT", "ON", "EXTENSION"):
-            continue  # its own comment comes with it, and only its owner may set another
+        if statement.text.startswith(comments):
+            continue
         if statement.text.startswith("SET transaction_timeout") and major < 17:
             continue
         if not owners and words[:1] == ("ALTER",) and _OWNER.search(statement.text):
