@@ -19,9 +19,15 @@ SLOW = "SELECT pg_sleep(300);"
 
 
 def left_over(shop: Database) -> str:
-    return shop.sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    """How many client sessions are there once the server had two seconds to notice who has gone."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND backend_type = 'client backend'"
     )
+    deadline = time.monotonic() + 2
+    while (found := shop.sql(query)) != "0" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
 
 
 def wait_for_sleep(shop: Database) -> None:

@@ -33,9 +33,12 @@ async def rows(snapshot: PostgresSnapshot, part: Part) -> list[bytes]:
 
 
 async def nobody_left(database: Database) -> None:
-    """Every connection of ours is gone within two seconds."""
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND pid <> pg_backend_pid()"
-    with anyio.fail_after(2):
+    """Every connection of ours is gone within five seconds."""
+    query = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND pid <> pg_backend_pid() "
+        "AND backend_type = 'client backend'"
+    )
+    with anyio.fail_after(5):
         while database.sql(query) != "0":
             await anyio.sleep(0.05)
 

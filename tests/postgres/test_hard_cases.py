@@ -92,7 +92,12 @@ async def test_two_cancellations_in_a_row_are_as_safe_as_one(database: Database,
         assert database.sql("SELECT to_regclass('good') IS NULL, to_regclass('schema_version') IS NULL") == "t|t"
         assert await handler.lock.status() is None
         await handler.check_connection()
-        assert database.sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'") == "0"
+        assert (
+            database.sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+            )
+            == "0"
+        )
     await nobody_left(database)
 
 
