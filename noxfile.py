@@ -72,9 +72,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against pg_dump and pg_restore; arguments after `--` go to the benchmark."""
-    install(session, HERE)
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    """Measure against pg_dump and pg_restore, with `-- migrations` against other tools; more arguments go on."""
+    install(session, HERE, groups=("bench",))
+    if session.posargs[:1] == ["migrations"]:
+        session.run("python", "-m", "benchmarks.migrations", *session.posargs[1:])
+    else:
+        session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session

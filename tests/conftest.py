@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from msr_async.testing.embedded import EmbeddedPostgres
+from tests.support.pgbouncer import Bouncers
 from tests.support.servers import FULL_BUILDS, MAJORS, Database, Servers, fresh_database
+
+# squawk is installed with the tests, and has an opinion on every CREATE TABLE: only its own tests ask it
+os.environ["MSR_SQUAWK"] = "off"
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +29,16 @@ def servers() -> Iterator[Servers]:
         yield every
     finally:
         every.stop()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer() -> Iterator[Bouncers]:
+    """Gives a URL that reaches a database through PgBouncer in transaction pooling: `pgbouncer(database)`."""
+    bouncers = Bouncers()
+    try:
+        yield bouncers
+    finally:
+        bouncers.stop()
 
 
 @pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"pg{major}")

@@ -6,7 +6,7 @@ The front door: names only. Databases are imported by name, `from msr_async.post
 
 from __future__ import annotations
 
-from .config import BackupConfig, BackupMode, Config, OnMissingDown, RollbackStrategy
+from .config import BackupConfig, BackupMode, Config, Policy, RollbackStrategy
 from .errors import (
     BackupDamaged,
     BackupFailed,
@@ -86,9 +86,9 @@ __all__ = [
     "MsrError",
     "NotABackup",
     "Observer",
-    "OnMissingDown",
     "PermissionMissing",
     "Plan",
+    "Policy",
     "RecoveryFailed",
     "RestoreFailed",
     "RestoreInfo",

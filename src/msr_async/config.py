@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .errors import ConfigError
+from .models import Isolation, Issue, Plan
 
 _EnumT = TypeVar("_EnumT", bound=StrEnum)
+
+Check: TypeAlias = Callable[[Plan], Iterable[Issue]]
+"""A rule of one's own: what is wrong with a plan. Must not wait for anything."""
 
 
 class RollbackStrategy(StrEnum):
@@ -46,12 +50,36 @@ class BackupMode(StrEnum):
     """Make none, restore none."""
 
 
-class OnMissingDown(StrEnum):
-    """What a missing `down` means under `RollbackStrategy.DOWN` and `BOTH`."""
+class Policy(StrEnum):
+    """How bad a finding is."""
 
     ERROR = "error"
+    """Nothing runs."""
     WARN = "warn"
+    """It is told, and the run goes on."""
     IGNORE = "ignore"
+
+
+class OutOfOrder(StrEnum):
+    """What becomes of a pending migration that is older than one that was applied."""
+
+    ERROR = "error"
+    """Nothing runs."""
+    ALLOW = "allow"
+    """It is run, by version, before newer pending ones."""
+    IGNORE = "ignore"
+    """It is left out."""
+
+
+class TransactionMode(StrEnum):
+    """What one transaction holds. A script that says `no-transaction` runs outside of any under PER_MIGRATION."""
+
+    PER_MIGRATION = "per_migration"
+    """A migration and its line in the history."""
+    PER_BATCH = "per_batch"
+    """All of a run."""
+    NONE = "none"
+    """Nothing: each statement is on its own, and the line in the history follows."""
 
 
 def _enum(kind: type[_EnumT]) -> Callable[[str, Any], _EnumT]:
@@ -133,6 +161,23 @@ def _tags(name: str, value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _isolation(name: str, value: Any) -> Isolation | None:
+    known: tuple[Isolation, ...] = ("read committed", "repeatable read", "serializable")
+    plain = value.replace("_", " ").lower() if isinstance(value, str) else value
+    if plain is None:
+        return None
+    for level in known:
+        if plain == level:
+            return level
+    raise ConfigError(f"{name} is {value!r}.", hint=f"Use one of: {', '.join(known)}.")
+
+
+def _checks_of_plans(name: str, value: Any) -> tuple[Check, ...]:
+    if callable(value) or not all(callable(item) for item in value):
+        raise ConfigError(f"{name} is {value!r}.", hint="Give a list of functions from a plan to issues.")
+    return tuple(value)
+
+
 class _Checked:
     """Runs a field's check on every assignment, so that a section changed after its making is as safe as a new one."""
 
@@ -198,6 +243,33 @@ class BackupConfig(_Checked):
             raise ConfigError(f"compression_level is {value}.", hint="zstd's levels here are 1 to 19.")
 
 
+@dataclass(kw_only=True)
+class TransactionConfig(_Checked):
+    """How migrations are enclosed in transactions, how long they wait, and how often they are tried."""
+
+    mode: TransactionMode = TransactionMode.PER_MIGRATION
+    isolation: Isolation | None = None
+    """None means the server's default."""
+    lock_timeout: float = 5.0
+    """Seconds that a statement waits for a table's lock, so that a waiting ALTER does not hold up the application; 0
+    waits without end."""
+    statement_timeout: float = 0.0
+    """Seconds that one statement may take; 0 means without end."""
+    retries: int = 10
+    """How often the whole work is tried again after a serialisation failure, a deadlock or a lock that was not had."""
+    retry_delay: float = 0.1
+    """Seconds before the first of them; each next one waits twice as long, up to 10 seconds, with jitter."""
+
+    _checks = {  # noqa: RUF012
+        "mode": _enum(TransactionMode),
+        "isolation": _isolation,
+        "lock_timeout": _number(least=0),
+        "statement_timeout": _number(least=0),
+        "retries": _number(least=0, whole=True),
+        "retry_delay": _number(least=0),
+    }
+
+
 _TABLE_NAME = set(string.ascii_letters + string.digits + "_")
 
 
@@ -220,8 +292,22 @@ class Config(_Checked):
     folder: Path | str = Path("migrations")
     rollback_strategy: RollbackStrategy = RollbackStrategy.BACKUP
     backup_mode: BackupMode = BackupMode.FULL
-    missing_down: OnMissingDown | None = None
-    """None means: an error under DOWN, a warning under BOTH, nothing otherwise."""
+    missing_down: Policy | None = None
+    """A pending migration without a `down`. None means: an error under DOWN, a warning under BOTH, else nothing."""
+    missing_file: Policy = Policy.ERROR
+    """An applied migration whose file is gone."""
+    changed_file: Policy = Policy.ERROR
+    """An applied migration whose file was changed."""
+    out_of_order: OutOfOrder = OutOfOrder.ERROR
+    drift: Policy = Policy.WARN
+    """A schema that was changed by hand since the last run. Under `ignore` it is neither looked at nor noted."""
+    lint: bool = True
+    """Warn of statements that lock or rewrite tables of a running application."""
+    strict: bool = False
+    """Take every warning for an error."""
+    checks: Sequence[Check] = ()
+    """Rules of one's own: functions from a plan to issues."""
+    transaction: TransactionConfig = field(default_factory=TransactionConfig)
     lock_timeout: float = 300.0
     """Seconds to wait for the migration lock."""
     recovery_timeout: float = 3600.0
@@ -232,7 +318,14 @@ class Config(_Checked):
         "folder": _path,
         "rollback_strategy": _enum(RollbackStrategy),
         "backup_mode": _enum(BackupMode),
-        "missing_down": lambda name, value: None if value is None else _enum(OnMissingDown)(name, value),
+        "missing_down": lambda name, value: None if value is None else _enum(Policy)(name, value),
+        "missing_file": _enum(Policy),
+        "changed_file": _enum(Policy),
+        "out_of_order": _enum(OutOfOrder),
+        "drift": _enum(Policy),
+        "lint": _flag,
+        "strict": _flag,
+        "checks": _checks_of_plans,
         "lock_timeout": _number(least=0),
         "recovery_timeout": _number(least=1),
     }

@@ -3,55 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from .models import BackupInfo, Migration, Part, Plan, RestoreInfo
+from msgspec import Struct
 
-Direction: TypeAlias = Literal["up", "down"]
+from .models import BackupInfo, Direction, Drift, Migration, Part, Plan, RestoreInfo
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """The root of all events."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned(Event):
+class Planned(Event, frozen=True, kw_only=True):
     plan: Plan
 
 
-@dataclass(frozen=True, kw_only=True)
-class LockWaiting(Event):
+class LockWaiting(Event, frozen=True, kw_only=True):
     holder: str
     waited: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class MigrationStarted(Event):
+class MigrationStarted(Event, frozen=True, kw_only=True):
     migration: Migration
     direction: Direction
     position: int
     total: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class MigrationFinished(Event):
+class MigrationFinished(Event, frozen=True, kw_only=True):
     migration: Migration
     direction: Direction
     duration: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class MigrationErred(Event):
+class MigrationErred(Event, frozen=True, kw_only=True):
     migration: Migration
     direction: Direction
     error: BaseException
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransferStarted(Event):
+class MigrationRetried(Event, frozen=True, kw_only=True):
+    """A migration met somebody else's lock, a deadlock or a serialisation failure; all of it is tried again."""
+
+    migration: Migration
+    direction: Direction
+    attempt: int
+    """The one that failed, from 1."""
+    delay: float
+    """Seconds until the next."""
+    error: BaseException
+
+
+class BatchFinished(Event, frozen=True, kw_only=True):
+    """A batch of a migration's data step was committed; `rows`, `total_rows` and `duration` are those of this run."""
+
+    migration: Migration
+    number: int
+    rows: int
+    total_rows: int
+    duration: float
+    """Seconds since the data step began (in this run)."""
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.total_rows / self.duration if self.duration else 0.0
+
+
+class StatementProgress(Event, frozen=True, kw_only=True):
+    """How far a long statement has come, in the server's words and units."""
+
+    migration: Migration
+    phase: str
+    done: int
+    total: int
+    """0 where the server does not say."""
+
+
+class Noticed(Event, frozen=True, kw_only=True):
+    """The server had something to say while a migration ran: a NOTICE or a WARNING."""
+
+    migration: Migration
+    severity: str
+    message: str
+
+
+class Drifted(Event, frozen=True, kw_only=True):
+    """The database was changed by hand since the last migration."""
+
+    drift: Drift
+
+
+class TransferStarted(Event, frozen=True, kw_only=True):
     """A backup or a restore begins; `raw_bytes` is an estimate for a backup and exact for a restore."""
 
     action: Literal["backup", "restore"]
@@ -60,8 +104,7 @@ class TransferStarted(Event):
     raw_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartProgress(Event):
+class PartProgress(Event, frozen=True, kw_only=True):
     """`rows` and `raw_bytes` are what came since the last event of this part; `finished` says that it was the last."""
 
     action: Literal["backup", "restore"]
@@ -71,37 +114,31 @@ class PartProgress(Event):
     finished: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step(Event):
+class Step(Event, frozen=True, kw_only=True):
     """A phase that has no rows to count: schema, indexes, checks. `detail` is one line for a person."""
 
     action: Literal["backup", "restore", "verify", "migrate"]
     detail: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackupCreated(Event):
+class BackupCreated(Event, frozen=True, kw_only=True):
     backup: BackupInfo
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackupDeleted(Event):
+class BackupDeleted(Event, frozen=True, kw_only=True):
     path: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecoveryStarted(Event):
+class RecoveryStarted(Event, frozen=True, kw_only=True):
     strategy: str
     error: BaseException
 
 
-@dataclass(frozen=True, kw_only=True)
-class Restored(Event):
+class Restored(Event, frozen=True, kw_only=True):
     restore: RestoreInfo
 
 
-@dataclass(frozen=True, kw_only=True)
-class Warned(Event):
+class Warned(Event, frozen=True, kw_only=True):
     message: str
 
 

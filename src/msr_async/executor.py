@@ -2,60 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
-import anyio.to_thread
 
-from ._engine.applying import apply, whoami
-from ._engine.dumping import dump
 from ._engine.emitting import Emitter
-from ._engine.guarding import guard_target
-from ._engine.listing import backup_info, backups
-from ._engine.loading import load
-from ._engine.naming import backup_name, new_token
-from ._engine.planning import plan
-from ._engine.recovering import Intent, intend, may_have_changed, recover, undisturbed, verdict
-from ._engine.restoring import restore
-from ._engine.validating import inspector
-from ._engine.verifying import opened, read_manifest, verify
-from .config import BackupConfig, Config
-from .errors import BackupInvalid, BackupNotFound, ConfigError, ValidationFailed
-from .events import BackupDeleted, LockWaiting, Observer, Planned, Warned
+from ._engine.intending import intend
+from ._engine.surveying import refuse_errors, reviewed, survey
+from .config import Config
+from .errors import BackupNotFound, ConfigError
+from .events import Observer, Planned, Warned
 from .models import (
     AppliedMigration,
     BackupInfo,
+    Direction,
+    Drift,
+    Language,
     LockInfo,
     Manifest,
-    Migration,
     MigrationResult,
     Plan,
+    RepairResult,
     RestoreInfo,
     VerifyInfo,
+    Version,
 )
 from .observers.log import log_event
-from .protocols import Backup, DatabaseMigrationHandler, RestoreOptions, Storage
-from .storage.local import LocalStorage
+from .protocols import DatabaseMigrationHandler, Lock, RestoreOptions, Storage
+
+if TYPE_CHECKING:
+    from ._engine.conducting import Conductor
 
 ConnT = TypeVar("ConnT")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WayBack:
-    """The backup that a failed run goes back to, or that it leaves for others."""
-
-    info: BackupInfo
-    storage: Storage
-    name: str
 
 
 class MigrationScriptExecutor(Generic[ConnT]):
@@ -89,23 +71,51 @@ class MigrationScriptExecutor(Generic[ConnT]):
     @property
     def storage(self) -> Storage:
         """Where backups rest."""
-        return LocalStorage(Path(self.config.backup.folder)) if self._storage is None else self._storage
+        if self._storage is not None:
+            return self._storage
+        from .storage.local import LocalStorage
+
+        return LocalStorage(Path(self.config.backup.folder))
+
+    @property
+    def _conductor(self) -> Conductor[ConnT]:
+        # Imported where they are needed, here and below: nothing pending is the usual run, and it needs few of them.
+        from ._engine.conducting import Conductor
+
+        return Conductor(self.handler, self.config, self.storage, self._emit)
+
+    # -- looking: no lock, nothing written, a role that may only read is enough ----------------------
+
+    async def status(self) -> Plan:
+        """What is applied, what `migrate()` would do, and everything that is wrong; the history is all that is read."""
+        return await survey(self.handler, self.config)
+
+    async def plan(self, target: Version | None = None, *, direction: Direction = "up") -> Plan:
+        """What `migrate(target)` or `down(target)` would run, in its order, and the review of the scripts."""
+        if direction == "down" and target is None:
+            raise ConfigError("A way down needs a target.", hint="Name the version to go back to; 0 undoes everything.")
+        return await reviewed(self.handler, self.config, await survey(self.handler, self.config, direction, target))
+
+    async def validate(self) -> Plan:
+        """Everything that can be looked at without running: `plan()`, and whether the schema was changed by hand."""
+        return await self._conductor.validated()
+
+    async def drift(self) -> Drift | None:
+        """What was changed by hand since the last run; None where that cannot be told."""
+        return await self._conductor.drift(await self.handler.schema_version.applied())
+
+    async def lock_status(self) -> LockInfo | None:
+        """Who holds the migration lock."""
+        return await self._lock().status()
 
     # -- migrations --------------------------------------------------------------------------------
 
-    async def status(self) -> Plan:
-        """What `migrate()` would do, with everything that is wrong; takes no lock, writes nothing."""
-        migrations, issues = await load(Path(self.config.folder))
-        return plan(
-            migrations,
-            issues,
-            await self.handler.schema_version.applied(),
-            self.config,
-            inspector(self.handler.inspect),
-        )
-
-    async def migrate(self) -> MigrationResult:
+    async def migrate(self, target: Version | None = None, *, dry_run: bool = False) -> MigrationResult:
         """Apply what is pending. On failure, first put things back as the strategy and the mode say.
+
+        Args:
+            target: the last version to apply; all of them when left out.
+            dry_run: run everything in one transaction and roll it back. Nothing is backed up.
 
         Raises:
             ValidationFailed: something is wrong with the migrations; nothing was touched.
@@ -114,129 +124,69 @@ class MigrationScriptExecutor(Generic[ConnT]):
             BackupFailed: no migration was run.
             MigrationFailed: after the recovery, with `.result`; `RecoveryFailed` when that did not succeed.
         """
+        return await self._run("up", target, dry_run)
+
+    async def down(self, target: Version, *, dry_run: bool = False) -> MigrationResult:
+        """Undo what was applied after `target`, newest first; 0 undoes everything.
+
+        A failure is recovered from by the backup, where strategy and mode have one; otherwise what was undone stays
+        undone, and the history says exactly that. Raises what `migrate` raises.
+        """
+        return await self._run("down", target, dry_run)
+
+    async def _run(self, direction: Direction, target: Version | None, dry_run: bool) -> MigrationResult:
         started = time.monotonic()
-        intent = intend(self.config)
-        self._check(intent)
-        before = await self.status()
-        self._emit(Planned(plan=before))
-        _refuse_errors(before)
-        if not before.pending:
-            return MigrationResult(success=True, duration=time.monotonic() - started)
-        existing = await self._existing() if intent.existing else None
-        async with self._locked():
-            now = await self.status()  # somebody may have run them while we waited
-            if now.pending != before.pending:
-                self._emit(Planned(plan=now))
-            _refuse_errors(now)
-            if not now.pending:
-                return MigrationResult(success=True, duration=time.monotonic() - started)
-            made = await self._make_backup(now.applied, complete=intent.restore) if intent.make_backup else None
-            await self.handler.schema_version.ensure()
-            by = await anyio.to_thread.run_sync(whoami)
-            executed = await self._apply(now.pending, made or existing, started, by)
-        kept = await self._tidy(made) if intent.delete_backup else made
-        return MigrationResult(
-            success=True,
-            executed=executed,
-            backup=kept.info if kept else None,
-            duration=time.monotonic() - started,
-        )
-
-    async def _apply(
-        self, pending: Sequence[Migration], way_back: _WayBack | None, started: float, by: str
-    ) -> tuple[Migration, ...]:
-        executed: list[Migration] = []
-        try:
-            await apply(self.handler, pending, self._emit, executed.append, by=by)
-        except GeneratorExit:
-            raise  # the loop is gone: nothing can be awaited
-        except BaseException as error:
-            intent, put_back = intend(self.config), None
-            # a named backup is gone back to in any case: it may be from before more than this run
-            due = intent.existing or may_have_changed(executed, pending[len(executed)], error)
-            if way_back and intent.restore and due:
-                put_back = partial(self._restore, way_back.storage, way_back.name, RestoreOptions())
-            recovery, cancelled = await undisturbed(
-                recover(self.handler, self.config, pending, put_back, error, self._emit)
-            )
-            result = MigrationResult(
-                success=False,
-                executed=tuple(executed),
-                failed=pending[len(executed)],
-                backup=way_back.info if way_back else None,
-                restored=recovery.restored,
-                undone=recovery.undone,
-                duration=time.monotonic() - started,
-            )
-            if not isinstance(error, Exception):
-                # A cancellation is never replaced, so the story goes to the observers.
-                stopped = asyncio.CancelledError("The run was cancelled")
-                self._emit(Warned(message=str(verdict(self.config, result, stopped, recovery))))
-                raise
-            failure = verdict(self.config, result, error, recovery)
-            if cancelled is not None:
-                self._emit(Warned(message=str(failure)))
-                raise cancelled from failure
-            raise failure from error
-        return tuple(executed)
-
-    def _check(self, intent: Intent) -> None:
-        if intent.existing and self.config.backup.existing_backup_path is None:
+        path, intent = self.config.backup.existing_backup_path, intend(self.config, direction)
+        if intent.existing and path is None and not dry_run:
             raise ConfigError(
                 "The backup mode is restore_only and no backup is named.", hint="Set backup.existing_backup_path."
             )
-        if intent.make_backup or intent.existing or intent.restore:
-            self._backup()
+        before = await survey(self.handler, self.config, direction, target)
+        self._emit(Planned(plan=before))
+        refuse_errors(before)
+        if not before.pending:
+            duration = time.monotonic() - started
+            return MigrationResult(success=True, direction=direction, dry_run=dry_run, duration=duration)
+        existing = await self._locate(path) if intent.existing and path is not None and not dry_run else None
+        return await self._conductor.run(before, existing, dry_run=dry_run)
 
-    def _backup(self) -> Backup:
-        if self.handler.backup is None:
-            raise ConfigError(
-                f"{self.handler.name} offers no backups, and the settings ask for one.",
-                hint="Use the rollback strategy down or none with the backup mode manual.",
-            )
-        return self.handler.backup
+    async def baseline(self, version: Version) -> tuple[AppliedMigration, ...]:
+        """Declare that the database has all migrations up to `version` already: they are recorded and not run.
 
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
-        def waiting(holder: LockInfo | None, waited: float) -> None:
-            self._emit(LockWaiting(holder=str(holder) if holder else "another run", waited=waited))
+        Raises:
+            ConfigError: there is no such migration, or the history is beyond it.
+        """
+        return await self._conductor.baseline(version)
 
-        lock = self.handler.lock
-        if lock is None:
-            yield
-        else:
-            async with lock.hold(timeout=self.config.lock_timeout, waiting=waiting):
-                yield
+    async def repair(self, *, dry_run: bool = False) -> RepairResult:
+        """Make the history agree with the files: checksums of changed ones are taken over, missing ones are forgotten.
 
-    async def _existing(self) -> _WayBack:
-        path = self.config.backup.existing_backup_path
-        assert path is not None
-        storage, name = await self._locate(path)
-        await verify(storage, name, level="full", emit=self._emit)
-        manifest, size = await _manifest(storage, name)
-        if not manifest.complete:
-            raise BackupInvalid(
-                f"{path} holds data without a schema, so it cannot undo a migration.",
-                hint="Make one with pg_dump at hand, or use another backup.",
-            )
-        guard_target(
-            manifest.source,
-            await self.handler.describe(),
-            None,
-            hint="restore_only goes back without asking: name a backup of this very database.",
-        )
-        return _WayBack(info=backup_info(storage.path(name), size, manifest), storage=storage, name=name)
+        No migration is run. The database is not changed but for its history.
+        """
+        return await self._conductor.repair(dry_run=dry_run)
 
-    async def _tidy(self, made: _WayBack | None) -> _WayBack | None:
-        if made is None:
-            return None
-        try:
-            await made.storage.delete(made.name)
-        except Exception as error:
-            self._emit(Warned(message=f"The migrations succeeded, and their backup could not be deleted: {error}"))
-            return made
-        self._emit(BackupDeleted(path=made.info.path))
-        return None
+    async def new(self, name: str, *, language: Language = "sql", down: bool = True) -> tuple[Path, ...]:
+        """Write the files of a new migration, newer than all that are there; needs no database.
+
+        Returns:
+            Their paths, `up` first.
+        """
+        from ._engine.starting import start
+
+        return await start(Path(self.config.folder), name, language, down=down)
+
+    async def release_lock(self) -> LockInfo | None:
+        """End whoever holds the migration lock, work under way included.
+
+        Returns:
+            Who that was; None when nobody held it.
+        """
+        return await self._lock().release()
+
+    def _lock(self) -> Lock:
+        if self.handler.lock is None:
+            raise ConfigError(f"{self.handler.name} offers no migration lock.", hint="There is nothing to look at.")
+        return self.handler.lock
 
     # -- backups -----------------------------------------------------------------------------------
 
@@ -247,26 +197,8 @@ class MigrationScriptExecutor(Generic[ConnT]):
             tags: kept in the backup, beside those of the config.
         """
         applied = await self.handler.schema_version.applied()
-        made = await self._make_backup(applied, complete=False, tags=tags)
+        made = await self._conductor.backups.make(applied, complete=False, tags=tags)
         return made.info
-
-    async def _make_backup(
-        self, applied: Sequence[AppliedMigration], *, complete: bool, tags: Mapping[str, str] | None = None
-    ) -> _WayBack:
-        config: BackupConfig = replace(self.config.backup, tags={**self.config.backup.tags, **(tags or {})})
-        storage = self.storage
-        name = backup_name(config, now=datetime.now(UTC), token=new_token())
-        info = await dump(
-            backup=self._backup(),
-            storage=storage,
-            name=name,
-            config=config,
-            source=await self.handler.describe(),
-            history=applied,
-            complete=complete,
-            emit=self._emit,
-        )
-        return _WayBack(info=info, storage=storage, name=name)
 
     async def restore_from_backup(
         self,
@@ -288,35 +220,44 @@ class MigrationScriptExecutor(Generic[ConnT]):
             TargetRefused: with the name to give.
             RestoreFailed: the target is as it was, where its database can do that.
         """
-        self._backup()
+        from ._engine.guarding import guard_target
+        from ._engine.keeping import manifest_of
+
+        conductor = self._conductor
+        conductor.backups.require()
         storage, name = await self._newest() if backup is None else await self._locate(backup)
-        manifest, _ = await _manifest(storage, name)
+        manifest, _size = await manifest_of(storage, name)
         guard_target(manifest.source, await self.handler.describe(), confirm_target)
-        async with self._locked():
+        async with conductor.locked():
             # Once more: what was empty may have been filled while we waited.
             guard_target(manifest.source, await self.handler.describe(), confirm_target)
-            return await self._restore(storage, name, RestoreOptions(owners=owners, privileges=privileges))
-
-    async def _restore(self, storage: Storage, name: str, options: RestoreOptions) -> RestoreInfo:
-        return await restore(backup=self._backup(), storage=storage, name=name, options=options, emit=self._emit)
+            return await conductor.backups.restore(storage, name, RestoreOptions(owners=owners, privileges=privileges))
 
     async def list_backups(self) -> list[BackupInfo]:
         """The complete backups of the storage, newest first."""
+        from ._engine.listing import backups
+
         return list(await backups(self.storage, emit=self._emit))
 
     async def inspect_backup(self, backup: str | os.PathLike[str]) -> Manifest:
         """What a backup says of itself."""
-        manifest, _ = await _manifest(*await self._locate(backup))
+        from ._engine.keeping import manifest_of
+
+        manifest, _ = await manifest_of(*await self._locate(backup))
         return manifest
 
     async def verify_backup(
         self, backup: str | os.PathLike[str] | None = None, *, level: Literal["quick", "full"] = "full"
     ) -> VerifyInfo:
         """Check a backup, the newest one when none is named; a damaged one raises `BackupInvalid`."""
+        from ._engine.verifying import verify
+
         storage, name = await self._newest() if backup is None else await self._locate(backup)
         return await verify(storage, name, level=level, emit=self._emit)
 
     async def _newest(self) -> tuple[Storage, str]:
+        from ._engine.listing import backups
+
         storage = self.storage
         found = list(await backups(storage, emit=self._emit))
         complete = [info for info in found if info.complete]
@@ -337,19 +278,10 @@ class MigrationScriptExecutor(Generic[ConnT]):
         # A bare name is looked for here first, as a shell would, and then in the storage.
         if len(path.parts) == 1 and not await anyio.Path(path).is_file():
             return storage, path.name
+        from .storage.local import LocalStorage
+
         return LocalStorage(path.parent), path.name
 
 
 def _same_place(one: Path, other: Path) -> bool:
     return os.path.abspath(one) == os.path.abspath(other)
-
-
-async def _manifest(storage: Storage, name: str) -> tuple[Manifest, int]:
-    async with opened(storage, name) as reader:
-        _, manifest = await read_manifest(reader)
-        return manifest, reader.size
-
-
-def _refuse_errors(decided: Plan) -> None:
-    if decided.errors:
-        raise ValidationFailed(decided.errors)

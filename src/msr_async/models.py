@@ -6,10 +6,11 @@ Sizes are bytes, durations are seconds, times are aware datetimes in UTC.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from msgspec import Struct, field
 
 VERSION = "0.1.0"
 """This library's; the build reads it here."""
@@ -19,52 +20,97 @@ Version: TypeAlias = int
 
 Severity: TypeAlias = Literal["error", "warning"]
 Language: TypeAlias = Literal["sql", "py"]
+Direction: TypeAlias = Literal["up", "down"]
+Kind: TypeAlias = Literal["versioned", "repeatable", "hook"]
+Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializable"]
 
 
 # -- migrations -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Script:
+class Directives(Struct, frozen=True, kw_only=True):
+    """What a script says of how it wants to be run: `-- msr: ...` lines of SQL, module attributes of Python."""
+
+    transaction: bool = True
+    lock_timeout: float | None = None
+    """Seconds that a statement waits for a lock; None means the config's."""
+    statement_timeout: float | None = None
+    """Seconds that a statement may take; None means the config's."""
+    isolation: Isolation | None = None
+    allow: tuple[str, ...] = ()
+    """Codes of warnings that this script is right to ignore."""
+
+
+NO_DIRECTIVES = Directives()
+
+
+class Script(Struct, frozen=True, kw_only=True):
     """The text of one direction of a migration, and where it stands."""
 
     path: Path
     text: str
     language: Language
+    directives: Directives = NO_DIRECTIVES
 
 
-@dataclass(frozen=True, kw_only=True)
-class Migration:
+class Migration(Struct, frozen=True, kw_only=True):
     """One migration as its files describe it. For Python both directions are functions of the same file."""
 
-    version: Version
+    version: Version | None
+    """None for a repeatable script and for a hook."""
     name: str
     up: Script
     down: Script | None
     checksum: str
-    """SHA-256 of the up script's text, line endings and byte-order mark left out."""
+    """SHA-256 of the up script. SQL: its text, line endings and byte-order mark left out. Python: its syntax tree."""
+    kind: Kind = "versioned"
+    batched: bool = False
+    """It has a data step that runs in committed batches (`@batches`)."""
+
+    @property
+    def id(self) -> str:
+        """What the history knows it by."""
+        return migration_id(self.version, self.name)
 
     def __str__(self) -> str:
-        return f"V{self.version}_{self.name}"
+        return _title(self.version, self.name) if self.kind != "hook" else self.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class AppliedMigration:
+class AppliedMigration(Struct, frozen=True, kw_only=True):
     """One line of the history: a migration that was applied, as the database's version table records it."""
 
-    version: Version
+    version: Version | None
+    """None for a repeatable script."""
     name: str
     checksum: str
     applied_at: datetime
     duration: float
     applied_by: str
+    baseline: bool = False
+    """It was not run: the database was declared to have it."""
+    run: str = ""
+    """Which run wrote it."""
+    fingerprint: str = ""
+    """Hash of the catalogue after it, where one was taken: see `Drift`."""
+
+    @property
+    def id(self) -> str:
+        return migration_id(self.version, self.name)
 
     def __str__(self) -> str:
-        return f"V{self.version}_{self.name}"
+        return _title(self.version, self.name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Issue:
+def migration_id(version: Version | None, name: str) -> str:
+    """The version's digits, or `R__<name>`: the key of the history."""
+    return f"R__{name}" if version is None else str(version)
+
+
+def _title(version: Version | None, name: str) -> str:
+    return f"R__{name}" if version is None else f"V{version}_{name}"
+
+
+class Issue(Struct, frozen=True, kw_only=True):
     """One thing found wrong (or doubtful) before anything ran."""
 
     code: str
@@ -78,38 +124,56 @@ class Issue:
         return f"{place}{self.message} [{self.code}]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What a run would do: decided from the files and the history alone, without touching anything."""
 
     pending: tuple[Migration, ...]
+    """What would be run, in this order: for `up` by version and then the repeatable ones, for `down` newest first."""
     applied: tuple[AppliedMigration, ...]
+    """The whole history."""
     issues: tuple[Issue, ...] = ()
+    direction: Direction = "up"
+    target: Version | None = None
+    """Where the run would stop; None means the newest."""
+    before: Migration | None = None
+    """The hook `before_migrate`, run when something is pending."""
+    after: Migration | None = None
+    """The hook `after_migrate`, likewise."""
+    reapplied: tuple[AppliedMigration, ...] = ()
+    """Lines of the history whose repeatable script has changed, so that it runs again."""
+
+    @property
+    def steps(self) -> tuple[Migration, ...]:
+        """All that a run would run, hooks included; nothing when nothing is pending."""
+        if not self.pending:
+            return ()
+        return tuple(step for step in (self.before, *self.pending, self.after) if step is not None)
 
     @property
     def errors(self) -> tuple[Issue, ...]:
         return tuple(issue for issue in self.issues if issue.severity == "error")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LockInfo:
+class LockInfo(Struct, frozen=True, kw_only=True):
     """Who holds the migration lock."""
 
     holder: str
     pid: int | None = None
     since: datetime | None = None
+    doing: str = ""
+    """What it is at, where this user may know: `running a statement since 12:30:01`."""
 
     def __str__(self) -> str:
         pid = f" (backend pid {self.pid})" if self.pid is not None else ""
         since = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
-        return f"{self.holder}{pid}{since}"
+        doing = f", {self.doing}" if self.doing else ""
+        return f"{self.holder}{pid}{since}{doing}"
 
 
 # -- the database and its parts -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatabaseInfo:
+class DatabaseInfo(Struct, frozen=True, kw_only=True):
     """What a handler knows of its database. `identity` is equal only for the very same database on the same server."""
 
     kind: str
@@ -128,14 +192,12 @@ class DatabaseInfo:
         return f"{self.name}@{self.host}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     name: str
     type: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """A piece of a database that is dumped and loaded on its own: a table, a slice of one, a collection's range."""
 
     kind: str
@@ -156,22 +218,19 @@ class Part:
         return f"{self.name}[{self.slice}]" if self.slice else self.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartTotals:
+class PartTotals(Struct, frozen=True, kw_only=True):
     rows: int
     raw_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """Whose rows a backup carries: shell patterns over qualified names of tables or collections; empty means all."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class SnapshotDetails:
+class SnapshotDetails(Struct, frozen=True, kw_only=True):
     """What a snapshot carries beside its rows.
 
     `documents` are small files kept under `schema/` in the backup: the backend's own words for how to rebuild what
@@ -189,8 +248,7 @@ class SnapshotDetails:
 # -- the manifest: the last member of a backup file ------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChunkEntry:
+class ChunkEntry(Struct, frozen=True, kw_only=True):
     member: str
     size: int
     sha256: str
@@ -198,8 +256,7 @@ class ChunkEntry:
     rows: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartEntry:
+class PartEntry(Struct, frozen=True, kw_only=True):
     kind: str
     names: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -213,8 +270,7 @@ class PartEntry:
         return Part(kind=self.kind, names=self.names, columns=self.columns, slice=self.slice, estimate=self.raw_bytes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DocumentEntry:
+class DocumentEntry(Struct, frozen=True, kw_only=True):
     """A `schema/...` member; its raw text is one zstd frame."""
 
     name: str
@@ -224,16 +280,14 @@ class DocumentEntry:
     raw_size: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Totals:
+class Totals(Struct, frozen=True, kw_only=True):
     parts: int
     rows: int
     raw_bytes: int
     stored_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """All that a backup says of itself. Written last: a file without it is not a backup."""
 
     id: str
@@ -254,8 +308,7 @@ class Manifest:
 # -- what the user gets ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackupInfo:
+class BackupInfo(Struct, frozen=True, kw_only=True):
     """A complete backup in a storage. It is an `os.PathLike`: pass it wherever a path is taken."""
 
     path: Path
@@ -278,8 +331,7 @@ class BackupInfo:
         return str(self.path)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestoreInfo:
+class RestoreInfo(Struct, frozen=True, kw_only=True):
     """What a finished restore did."""
 
     path: Path
@@ -290,15 +342,13 @@ class RestoreInfo:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestoreTotals:
+class RestoreTotals(Struct, frozen=True, kw_only=True):
     """What the backend says at the end of a restoration, after its own checks."""
 
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifyInfo:
+class VerifyInfo(Struct, frozen=True, kw_only=True):
     """What a passed verification looked at."""
 
     path: Path
@@ -311,13 +361,17 @@ class VerifyInfo:
     duration: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class MigrationResult:
+class MigrationResult(Struct, frozen=True, kw_only=True):
     """How a run went. On failure `MigrationFailed.result` holds it, after the recovery was done."""
 
     success: bool
+    direction: Direction = "up"
+    dry_run: bool = False
+    """Everything was run and rolled back."""
     executed: tuple[Migration, ...] = ()
-    """Applied by this run, on failure those before it; `restored` and `undone` tell what became of them."""
+    """Run by this run, on failure those before it; `restored` and `undone` tell what became of them."""
+    skipped: tuple[Migration, ...] = ()
+    """Left out of a dry run: they cannot run in a transaction."""
     failed: Migration | None = None
     backup: BackupInfo | None = None
     restored: bool = False
@@ -325,3 +379,25 @@ class MigrationResult:
     undone: tuple[Migration, ...] = ()
     """Undone by their own `down`, newest first."""
     duration: float = 0.0
+
+
+class RepairResult(Struct, frozen=True, kw_only=True):
+    """What a repair changed in the history, or would change."""
+
+    rechecksummed: tuple[AppliedMigration, ...] = ()
+    """Their files were changed after they were applied; the history now has the files' checksums."""
+    forgotten: tuple[AppliedMigration, ...] = ()
+    """Their files are gone, and now their lines too."""
+    dry_run: bool = False
+
+
+class Drift(Struct, frozen=True, kw_only=True):
+    """What was changed by hand since the last migration: names of catalogue objects, with their kinds."""
+
+    since: AppliedMigration
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from .events import Observer
 from .models import (
     AppliedMigration,
     DatabaseInfo,
+    Direction,
+    Isolation,
     Issue,
     LockInfo,
     Manifest,
@@ -24,7 +27,6 @@ from .models import (
     Script,
     Selection,
     SnapshotDetails,
-    Version,
 )
 
 ConnT = TypeVar("ConnT")
@@ -32,24 +34,42 @@ ConnT_contra = TypeVar("ConnT_contra", contravariant=True)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestoreOptions:
+class RestoreOptions(Struct, frozen=True, kw_only=True):
     """How a backup is put back. `owners` and `privileges` off: everything belongs to the restoring role."""
 
     owners: bool = True
     privileges: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransactionConfig:
-    """How a unit of work is run. Room for isolation level and retries; the database's defaults until then."""
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a long statement has come."""
+
+    phase: str
+    done: int
+    total: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class MigrationContext(Generic[ConnT]):
+class WorkOptions(Struct, frozen=True, kw_only=True):
+    """How a unit of work is run. Times are seconds; 0 means without end, None the database's default."""
+
+    transaction: bool = True
+    """All of it in one transaction; False: each statement on its own."""
+    isolation: Isolation | None = None
+    lock_timeout: float | None = None
+    statement_timeout: float | None = None
+    commit: bool = True
+    """False: a rehearsal. What would be checked at the commit is checked, and then all is undone."""
+    durable: bool = True
+    """Wait until the commit is on disk. A later durable commit makes the earlier ones durable too."""
+    notice: Callable[[str, str], None] | None = None
+    """Hears the server's severity and words while the work runs."""
+
+
+class MigrationContext(Struct, Generic[ConnT], frozen=True, kw_only=True):
     """The second argument of a Python migration's `up` and `down`."""
 
-    version: Version
+    version: int | None
+    """None for a repeatable script and for a hook."""
     name: str
     handler: DatabaseMigrationHandler[ConnT]
 
@@ -61,16 +81,29 @@ class SchemaVersion(Protocol[ConnT_contra]):
         """The history in the order of versions; empty when there is no book yet. Reads only, takes no lock."""
         ...
 
-    async def ensure(self) -> None:
-        """Make the book if it is not there. Called with the migration lock held."""
+    async def ensure(self, conn: ConnT_contra, /) -> None:
+        """Make the book if it is not there, in the unit of work of `conn`; with the migration lock held."""
         ...
 
-    async def record(self, conn: ConnT_contra, entry: AppliedMigration, /) -> None:
-        """Write a line in the unit of work that `conn` belongs to, so that the line and the change are one."""
+    async def record(self, conn: ConnT_contra, entry: AppliedMigration, /, *, replace: bool = False) -> None:
+        """Write a line in the unit of work that `conn` belongs to, so that the line and the change are one.
+
+        Args:
+            replace: an earlier line of the same `id` gives way. Without it such a line is an error: the last fence
+                against two runs of one migration.
+        """
         ...
 
-    async def forget(self, conn: ConnT_contra, version: Version, /) -> None:
+    async def forget(self, conn: ConnT_contra, id: str, /) -> None:
         """Strike a line out, in the same way."""
+        ...
+
+    async def note(self, key: str, /) -> Any:
+        """A small JSON value kept beside the history, such as how far a half-done migration has come, or None."""
+        ...
+
+    async def keep_note(self, conn: ConnT_contra, key: str, value: Any, /) -> None:
+        """Write such a value, in the unit of work that `conn` belongs to; None strikes it out. The book is there."""
         ...
 
 
@@ -89,6 +122,18 @@ class Lock(Protocol):
 
     async def status(self) -> LockInfo | None:
         """Who holds it, without taking it."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `ConnectionLost` when the lock that this process holds was lost; cheap, asked before each migration."""
+        ...
+
+    async def release(self) -> LockInfo | None:
+        """End whoever holds it, work under way included; who that was, None when nobody held it.
+
+        Raises:
+            PermissionMissing: this user may not end that session.
+        """
         ...
 
 
@@ -205,20 +250,55 @@ class DatabaseMigrationHandler(Protocol[ConnT]):
         """What is wrong with a script of this database's language, found without running it."""
         ...
 
-    async def run(self, work: Callable[[ConnT], Awaitable[T]], /, *, transaction: TransactionConfig | None) -> T:
-        """Run `work` with a connection: in one transaction, or without one when `transaction` is None.
+    async def review(self, scripts: Sequence[Script], /) -> Sequence[Issue]:
+        """Warnings about scripts that may hurt a running application; looks at the database, writes nothing."""
+        ...
+
+    def outside(self, script: Script, /) -> bool:
+        """Whether the script must run outside of a transaction: it says so, or a statement cannot run inside."""
+        ...
+
+    async def run(self, work: Callable[[ConnT], Awaitable[T]], options: WorkOptions, /) -> T:
+        """Run `work` with a connection, as the options say.
 
         What `work` raises undoes the transaction and is raised again. After an error or a cancellation the connection
         is usable again or closed, never left half-way.
         """
         ...
 
-    async def execute(self, conn: ConnT, script: Script, /) -> None:
+    async def execute(self, conn: ConnT, script: Script, /, *, resume: str | None = None) -> None:
         """Run a script of this database's own language (several statements allowed).
+
+        Args:
+            resume: outside of a transaction, the key that what is done is noted under, so that a run that was killed
+                goes on where it was and does not fail on its own half-done work.
 
         Raises:
             ScriptFailed: with the place in the file.
         """
+        ...
+
+    async def apply(
+        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
+    ) -> None:
+        """Run a script of this database's own language and its line in the history as one transaction.
+
+        The same as `run` with `execute` and `record` (`down`: `forget`), in as few round trips as the database allows.
+        `record` replaces an earlier line where the entry has no version. The entry's time and duration are taken anew.
+        """
+        ...
+
+    def is_transient(self, error: BaseException, /) -> bool:
+        """Whether the same work, tried again, may well succeed: a deadlock, a serialisation failure, a lock not had."""
+        ...
+
+    async def progress(self) -> Progress | None:
+        """How far the statement under way has come, asked while `run` or `apply` is waiting; None: nothing to tell."""
+        ...
+
+    async def catalog(self) -> Mapping[str, str] | None:
+        """Every object of the database's schema (`table public.orders`) with a hash of its definition, rows and the
+        history's own tables left out; None where there is no schema."""
         ...
 
 
@@ -237,8 +317,7 @@ class StorageReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
+class StoredFile(Struct, frozen=True, kw_only=True):
     """One complete file of a storage."""
 
     name: str
@@ -286,6 +365,7 @@ __all__ = [
     "Lock",
     "MigrationContext",
     "Observer",
+    "Progress",
     "Restoration",
     "RestoreOptions",
     "SchemaVersion",
@@ -295,5 +375,5 @@ __all__ = [
     "StorageReader",
     "StorageWriter",
     "StoredFile",
-    "TransactionConfig",
+    "WorkOptions",
 ]

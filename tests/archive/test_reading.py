@@ -6,12 +6,12 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from msr_async.archive import (
     Member,

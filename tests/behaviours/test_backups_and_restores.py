@@ -6,15 +6,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
-import msr_async.executor
+import msr_async._engine.keeping
 from msr_async import BackupInfo, BackupInvalid, BackupNotFound, ConfigError, DatabaseInfo, TargetRefused
 from msr_async.events import Warned
 from msr_async.testing.contracts import memory_world
@@ -35,7 +35,7 @@ async def test_behaviour_02_two_backups_of_one_second_differ_and_each_restores_i
     class Stopped:
         now = staticmethod(lambda tz: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
-    monkeypatch.setattr(msr_async.executor, "datetime", Stopped)
+    monkeypatch.setattr(msr_async._engine.keeping, "datetime", Stopped)
     executor = setting.executor()
     first_contents = await setting.fill()
     first = await executor.create_backup()
@@ -293,6 +293,7 @@ async def test_a_restore_waits_for_the_migration_lock(setting: Setting) -> None:
 
 async def test_a_handler_without_backups_says_so(setting: Setting) -> None:
     handler = Altered(setting.world.handler, backup=None)
+    setting.add(1, setting.put("shop", "a", "1"))
     for call in (setting.executor(handler=handler).create_backup, setting.executor(handler=handler).migrate):
         with pytest.raises(ConfigError, match="offers no backups"):
             await call()

@@ -227,7 +227,7 @@ async def test_behaviour_10_an_error_between_the_lock_and_the_first_migration_re
     before = await setting.fill()
     setting.add(2, setting.put("shop", "c", "3"))
 
-    async def ensure() -> None:
+    async def ensure(conn: Any) -> None:
         raise OSError("no book")
 
     handler = Altered(
@@ -305,8 +305,8 @@ async def test_behaviour_13_a_migration_that_failed_after_its_commit_is_undone_t
     setting.add(2, setting.put("two", "a", "1"), down=[setting.drop("two")])
     real = setting.world.handler
 
-    async def run(work: Any, *, transaction: Any) -> Any:
-        await real.run(work, transaction=transaction)
+    async def run(work: Any, options: Any) -> Any:
+        await real.run(work, options)
         if (await real.schema_version.applied())[-1].name == "step2":
             raise ConnectionError("the answer to COMMIT was lost")
 
@@ -411,7 +411,7 @@ async def test_behaviour_18_nothing_pending_is_one_read_and_nothing_else(setting
     result = await setting.executor(handler=handler).migrate()
     assert (result.success, result.executed, result.backup) == (True, (), None)
     assert book.asked == ["applied"]
-    assert set(handler.asked) <= {"name", "backup", "schema_version", "inspect"}
+    assert set(handler.asked) <= {"name", "schema_version", "inspect", "outside"}
     assert not setting.backups.exists()
     assert await setting.world.contents() == before
 

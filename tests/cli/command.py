@@ -130,4 +130,5 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(skipped)}
     kept.pop("DATABASE_URL", None)
     wanted = {name: value for name, value in os.environ.items() if name.startswith("MSR_POSTGRES_BIN")}
-    return kept | wanted | {"PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "utf-8"}
+    ours = {"PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "utf-8", "MSR_SQUAWK": "off"}
+    return kept | wanted | ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from msr_async.cli.asking import Declined
 from msr_async.cli.exits import exit_code
 from msr_async.errors import (
     BackupDamaged,
@@ -67,6 +68,11 @@ CAUSE = ScriptFailed("no such table")
         (BackupNotFound("x"), "backup inspect", 1),
         (TargetRefused("x"), "backup restore", 11),
         (PermissionMissing("x"), "migrate", 1),
+        (StorageError("x"), "down", 5),
+        (BackupNotFound("x"), "down", 2),
+        (PermissionMissing("x"), "lock release", 8),
+        (Declined("x"), "lock release", 1),
+        (Declined("x"), "down", 1),
         (MsrError("x"), "status", 1),
         (ValueError("x"), "backup create", 1),
     ],

@@ -10,8 +10,8 @@ import pytest
 
 from msr_async.cli import opening
 from msr_async.cli.app import main
-from msr_async.config import BackupMode, Config, RollbackStrategy
-from msr_async.models import BackupInfo, MigrationResult, RestoreInfo
+from msr_async.config import BackupMode, Config, OutOfOrder, Policy, RollbackStrategy, TransactionMode
+from msr_async.models import AppliedMigration, BackupInfo, MigrationResult, Plan, RepairResult, RestoreInfo
 
 URL = "postgresql://h/x"
 BACKUP = BackupInfo(
@@ -52,8 +52,25 @@ class Seen:
         self.config = config
         return self
 
-    async def migrate(self) -> MigrationResult:
+    async def migrate(self, *arguments: Any, **options: Any) -> MigrationResult:
+        self.arguments, self.options = arguments, options
         return MigrationResult(success=True)
+
+    down = migrate
+
+    async def plan(self, *arguments: Any, **options: Any) -> Plan:
+        self.arguments, self.options = arguments, options
+        return Plan(pending=(), applied=())
+
+    status = validate = plan
+
+    async def baseline(self, *arguments: Any) -> tuple[AppliedMigration, ...]:
+        self.arguments = arguments
+        return ()
+
+    async def repair(self, **options: Any) -> RepairResult:
+        self.options = options
+        return RepairResult()
 
     async def create_backup(self) -> BackupInfo:
         return BACKUP
@@ -78,34 +95,99 @@ def run(*arguments: str) -> None:
     assert main([*arguments, "--database-url", URL]) == 0
 
 
-def test_without_flags_migrate_is_as_the_library_is(seen: Seen) -> None:
-    run("migrate")
+COMMANDS = [
+    ("migrate",),
+    ("down", "0", "--yes"),
+    ("plan",),
+    ("status",),
+    ("validate",),
+    ("baseline", "202601010900"),
+    ("repair",),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_flags_a_command_is_as_the_library_is(seen: Seen, command: tuple[str, ...]) -> None:
+    run(*command)
     assert seen.config == Config()
     assert (seen.url, seen.environment) == (URL, None)
 
 
+JUDGING = [
+    (("--strategy", "both"), "rollback_strategy", RollbackStrategy.BOTH),
+    (("--transaction", "per_batch"), "transaction.mode", TransactionMode.PER_BATCH),
+    (("--changed-file", "warn"), "changed_file", Policy.WARN),
+    (("--strict",), "strict", True),
+]
+UP = [
+    (("--out-of-order", "allow"), "out_of_order", OutOfOrder.ALLOW),
+    (("--missing-file", "ignore"), "missing_file", Policy.IGNORE),
+    (("--missing-down", "warn"), "missing_down", Policy.WARN),
+]
+LINT = [(("--no-lint",), "lint", False)]
+DRIFT = [(("--drift", "error"), "drift", Policy.ERROR)]
+LOCK = [(("--lock-timeout", "1.5"), "lock_timeout", 1.5)]
+RUN = [
+    (("--mode", "create_only"), "backup_mode", BackupMode.CREATE_ONLY),
+    (("--mode", "manual"), "backup_mode", BackupMode.MANUAL),
+    (("--backup", "b"), "backup_mode", BackupMode.RESTORE_ONLY),
+    (("--backup", "a/b"), "backup.existing_backup_path", Path("a/b")),
+    (("--backup", "b"), "backup.existing_backup_path", Path("backups/b")),
+    (("--keep-backup",), "backup.delete_backup", False),
+    (("--jobs", "2"), "backup.concurrency", 2),
+    (("--tag", "release=42", "--tag", "why=a=b"), "backup.tags", {"release": "42", "why": "a=b"}),
+    (("--isolation", "repeatable-read"), "transaction.isolation", "repeatable read"),
+    (("--ddl-lock-timeout", "0.5"), "transaction.lock_timeout", 0.5),
+    (("--statement-timeout", "2"), "transaction.statement_timeout", 2.0),
+    (("--retries", "3"), "transaction.retries", 3),
+    (("--migrations", "m"), "folder", Path("m")),
+    (("--backups", "b"), "backup.folder", Path("b")),
+]
+FLAGS: dict[tuple[str, ...], list[tuple[tuple[str, ...], str, Any]]] = {
+    ("migrate",): [*JUDGING, *UP, *LINT, *DRIFT, *LOCK, *RUN],
+    ("down", "0", "--yes"): [*JUDGING, *LINT, *DRIFT, *LOCK, *RUN],
+    ("plan",): [*JUDGING, *UP, *LINT],
+    ("status",): [*JUDGING, *UP],
+    ("validate",): [*JUDGING, *UP, *LINT, *DRIFT],
+    ("baseline", "202601010900"): [*LOCK],
+    ("repair",): [*LOCK],
+}
+
+
 @pytest.mark.parametrize(
-    ("flags", "setting", "value"),
-    [
-        (("--strategy", "both"), "rollback_strategy", RollbackStrategy.BOTH),
-        (("--mode", "create_only"), "backup_mode", BackupMode.CREATE_ONLY),
-        (("--mode", "manual"), "backup_mode", BackupMode.MANUAL),
-        (("--backup", "b"), "backup_mode", BackupMode.RESTORE_ONLY),
-        (("--backup", "a/b"), "backup.existing_backup_path", Path("a/b")),
-        (("--backup", "b"), "backup.existing_backup_path", Path("backups/b")),
-        (("--keep-backup",), "backup.delete_backup", False),
-        (("--lock-timeout", "1.5"), "lock_timeout", 1.5),
-        (("--jobs", "2"), "backup.concurrency", 2),
-        (("--tag", "release=42", "--tag", "why=a=b"), "backup.tags", {"release": "42", "why": "a=b"}),
-        (("--migrations", "m"), "folder", Path("m")),
-        (("--backups", "b"), "backup.folder", Path("b")),
-    ],
+    ("command", "flags", "setting", "value"),
+    [(command, *case) for command, cases in FLAGS.items() for case in cases],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_flags_of_migrate(seen: Seen, flags: tuple[str, ...], setting: str, value: object) -> None:
+def test_a_flag_is_the_setting_that_it_names(
+    seen: Seen, command: tuple[str, ...], flags: tuple[str, ...], setting: str, value: object
+) -> None:
     assert _get(seen.config, setting) != value
-    run("migrate", *flags)
+    run(*command, *flags)
     assert _get(seen.config, setting) == value
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "options"),
+    [
+        (("migrate",), (None,), {"dry_run": False}),
+        (("migrate", "202601010900", "--dry-run"), (202601010900,), {"dry_run": True}),
+        (("migrate", "V202601010900_orders"), (202601010900,), {"dry_run": False}),
+        (("down", "0", "--yes"), (0,), {"dry_run": False}),
+        (("down", "202601010900", "--dry-run"), (202601010900,), {"dry_run": True}),
+        (("plan",), (None,), {"direction": "up"}),
+        (("plan", "0", "--down"), (0,), {"direction": "down"}),
+        (("baseline", "202601010900"), (202601010900,), {}),
+        (("repair",), (), {"dry_run": False}),
+        (("repair", "--dry-run"), (), {"dry_run": True}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) and value and isinstance(value[0], str) else None,
+)
+def test_targets_and_dry_runs_reach_the_executor(
+    seen: Seen, command: tuple[str, ...], arguments: tuple[Any, ...], options: dict[str, object]
+) -> None:
+    run(*command)
+    assert (seen.arguments, seen.options) == (arguments, options)
 
 
 @pytest.mark.parametrize(

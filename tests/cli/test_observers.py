@@ -12,14 +12,18 @@ from rich.console import Console
 from msr_async.errors import ScriptFailed
 from msr_async.events import (
     BackupCreated,
+    BatchFinished,
     Event,
+    LockWaiting,
     MigrationErred,
     MigrationFinished,
     MigrationStarted,
+    Noticed,
     PartProgress,
     Planned,
     RecoveryStarted,
     Restored,
+    StatementProgress,
     Step,
     TransferStarted,
     Warned,
@@ -212,3 +216,42 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
         encoding="ascii",
     )
     assert "+ \x1b[0mbackup: 3,000 rows" in shown
+
+
+def waiting(waited: float) -> LockWaiting:
+    return LockWaiting(holder="msr_async:h:1", waited=waited)
+
+
+def test_lines_tell_every_few_seconds_who_holds_the_lock() -> None:
+    said = lines(*(waiting(second) for second in range(12)), wait=1.0)
+    assert said == [
+        f"warning: waiting for the migration lock, held by msr_async:h:1 ({amount})"
+        for amount in ("0 ms", "5.0 s", "10.0 s")
+    ]
+
+
+def test_bars_tell_once_who_holds_the_lock_and_turn_until_it_is_had() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True, highlight=False)
+    with ProgressObserver(console) as bars:
+        for second in range(12):
+            bars(waiting(second))
+        turning = stream.getvalue()
+        bars(MigrationStarted(migration=MIGRATION, direction="up", position=1, total=1))
+        bars(MigrationFinished(migration=MIGRATION, direction="up", duration=0.1))
+    assert stream.getvalue().count("held by msr_async:h:1") == 1
+    assert "waiting for the migration lock" in turning
+    assert "waiting" not in stream.getvalue().removeprefix(turning)
+
+
+def test_batches_progress_notices_and_drift_in_words() -> None:
+    batch = BatchFinished(migration=MIGRATION, number=7, rows=100, total_rows=700, duration=0.5)
+    built = StatementProgress(migration=MIGRATION, phase="building index", done=1, total=4)
+    notice = Noticed(migration=MIGRATION, severity="NOTICE", message="hello")
+    said = lines(batch, built, notice, Warned(message="w"), wait=6.0)
+    assert said == [
+        "V202601010900_first: batch 7, 700 rows, 1,400 rows/s",
+        "V202601010900_first: building index 25%",
+        "V202601010900_first: NOTICE: hello",
+        "warning: w",
+    ]

@@ -18,6 +18,9 @@ SECRET = "s3cr3t-canary"
     [
         ((), ["backup", "demo", "migrate", "status"]),
         (("--help",), ["backup", "demo", "migrate", "status", "Exit codes"]),
+        (("--help",), ["new", "plan", "down", "validate", "baseline", "repair", "lock"]),
+        (("lock",), ["status", "release"]),
+        (("down", "--help"), ["TARGET", "--yes", "--dry-run", "--strategy", "--ddl-lock-timeout"]),
         (("backup",), ["create", "restore", "list", "inspect", "verify"]),
         (("migrate", "--help"), ["--strategy", "--mode", "--keep-backup", "--lock-timeout", "--tag", "--database-url"]),
         (("backup", "create", "--help"), ["--include", "--exclude", "--compression-level", "--output-file", "--jobs"]),
@@ -65,11 +68,29 @@ def test_without_the_extra_one_sentence_says_what_to_install(cli: Command, modul
         (("migrate", "--strategy", "hope"), "hope"),
         (("migrate", "--mode", "half"), "half"),
         (("migrate", "--jobs", "many"), "--jobs"),
-        (("migrate", "--jobs", "0"), "concurrency"),
-        (("migrate", "--lock-timeout", "-1"), "lock_timeout"),
+        (("migrate", "--jobs", "0"), "--jobs is 0"),
+        (("migrate", "--lock-timeout", "-1"), "--lock-timeout is -1"),
+        (("migrate", "--ddl-lock-timeout", "-1"), "--ddl-lock-timeout is -1"),
+        (("migrate", "--statement-timeout", "nan"), "--statement-timeout is nan"),
+        (("down", "0", "--yes", "--retries", "-1"), "--retries is -1"),
+        (("migrate", "--isolation", "chaos"), "chaos"),
+        (("migrate", "--transaction", "some"), "some"),
+        (("plan", "--out-of-order", "maybe"), "maybe"),
+        (("validate", "--drift", "maybe"), "maybe"),
+        (("plan", "--drift", "error"), "--drift"),
+        (("down", "0", "--yes", "--missing-file", "warn"), "--missing-file"),
+        (("migrate", "next"), "'next' is not a version"),
+        (("plan", "--down"), "--down needs a target"),
+        (("down",), "TARGET"),
+        (("down", "0"), "Pass --yes"),
+        (("baseline",), "VERSION"),
+        (("baseline", "-1"), "-1"),
+        (("new",), "NAME"),
+        (("new", "?!"), "no name for a migration"),
+        (("lock", "steal"), "steal"),
         (("migrate", "--tag", "release"), "release"),
         (("migrate", "--backup", "b.msrbak", "--mode", "full"), "--backup"),
-        (("migrate", "surplus"), "surplus"),
+        (("status", "surplus"), "surplus"),
         (("backup", "create", "--compression-level", "99"), "compression_level"),
         (("backup", "verify", "--level", "deep"), "deep"),
         (("backup", "list", "--format", "xml"), "xml"),
@@ -190,3 +211,23 @@ def test_the_demo_without_a_server_says_what_to_install(cli: Command) -> None:
     assert done.code == 1
     assert 'pip install "msr_async[embedded]"' in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_new_migration_is_written_without_a_database(cli: Command) -> None:
+    made = cli("new", "Add the orders", "--format", "json")
+    assert (made.code, made.err) == (0, "")
+    up, down = (cli.folder / path for path in made.document["paths"])
+    assert up.name.endswith("_add_the_orders.up.sql")
+    assert down.name == up.name.replace(".up.", ".down.")
+    assert up.exists()
+    assert down.exists()
+    (again,) = cli("new", "more", "--no-down", "--migrations", "elsewhere").out.splitlines()
+    assert again.startswith("elsewhere/V")
+    assert [path.name for path in (cli.folder / "elsewhere").iterdir()] == [Path(again).name]
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(cli: Command) -> None:
+    (cli.folder / "file").write_text("")
+    done = cli("new", "x", "--migrations", "file/migrations")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: file/migrations cannot be made")

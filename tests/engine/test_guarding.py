@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from msr_async import DatabaseInfo, TargetRefused
 from msr_async._engine.guarding import guard_target

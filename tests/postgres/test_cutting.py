@@ -139,6 +139,13 @@ def test_roles_that_a_schema_names_are_found() -> None:
     assert roles([DUMPED]) == {"some body", "Reader", "boss"}
 
 
+def test_owners_that_pg_restore_wrote_without_quotes_are_found_and_left_out() -> None:
+    document = b"ALTER TABLE shop.orders OWNER TO boss;\nCOMMENT ON TABLE \"t\" IS 'now OWNER TO nobody';\n"
+    assert roles([document]) == {"boss"}
+    (left,) = statements(document, major=18, owners=False, privileges=True, kept_schemas=())
+    assert left.text.startswith("COMMENT")
+
+
 def test_only_the_first_and_the_last_line_for_psql_are_taken_out() -> None:
     document = b"--\n\\restrict Key1\nSELECT '\n\\restrict abc\n\\unrestrict Key1\n';\n\\unrestrict Key1\n"
     (statement,) = statements(document, major=18, owners=True, privileges=True, kept_schemas=())

@@ -54,6 +54,15 @@ class PostgresWorld:
     def drop_line(self, table: str, /) -> str:
         return f"await db.execute({f'DROP TABLE {identifier(table)}'!r})"
 
+    def put_text(self, table: str, key: str, value: str, /) -> str:
+        return f"{_put(table, key, value)};"
+
+    def drop_text(self, table: str, /) -> str:
+        return f"DROP TABLE {identifier(table)};"
+
+    def transient_error(self) -> Exception:
+        return asyncpg.DeadlockDetectedError("deadlock detected")
+
 
 def _put(table: str, key: str, value: str) -> str:
     name = identifier(table)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from .. import archive
 from ..config import BackupConfig
@@ -18,8 +18,7 @@ from ..protocols import StorageWriter
 from .chunking import Chunk
 
 
-@dataclass(frozen=True, kw_only=True)
-class Packed:
+class Packed(Struct, frozen=True, kw_only=True):
     """A member's payload with what the manifest and the file's directory say of it."""
 
     payload: bytes

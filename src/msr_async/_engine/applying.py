@@ -1,4 +1,4 @@
-"""Runs a plan's migrations, each together with its line in the history, and undoes them the same way."""
+"""Runs what a plan holds, each migration together with its line in the history; up and down are one path."""
 
 from __future__ import annotations
 
@@ -6,116 +6,260 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from ..errors import DownFailed
-from ..events import Direction, MigrationErred, MigrationFinished, MigrationStarted, Observer
-from ..models import AppliedMigration, Migration
-from ..protocols import DatabaseMigrationHandler, TransactionConfig
-from .scripting import module_name, prepare
+from msgspec.structs import replace
+
+from ..config import Config, TransactionMode
+from ..events import MigrationErred, MigrationFinished, MigrationStarted, Observer, Warned
+from ..models import Migration, Plan
+from ..protocols import DatabaseMigrationHandler
+from .batch_running import run_batches, try_batch
+from .stepping import Ground, Turn, Way, batches_key, options_for, options_for_all, statements_key, turns
 
 ConnT = TypeVar("ConnT")
 
 
+@dataclass
+class Course:
+    """How far a run has come: written by `apply` as it goes, read by whoever deals with its failure."""
+
+    executed: list[Migration] = field(default_factory=list)
+    """Committed, in this order, hooks left out."""
+    step: Migration | None = None
+    """The one under way, a hook too."""
+    way: Way | None = None
+    """How that one is run; None while all of the run is one transaction."""
+    note: str | None = None
+    """Under which note of the book the progress of that one is kept, where it is kept."""
+    touched: bool = False
+    """Something may stay in the database when the run fails now; what has its progress in a note is not counted."""
+    together: bool = False
+    """All of the run is one transaction."""
+
+    def begin(self, turn: Turn, way: Way | None) -> None:
+        self.step, self.way, self.note = turn.migration, way, None
+        script = turn.script
+        if way == "batched":
+            self.note = batches_key(turn.migration)
+        elif way == "outside" and script.language != "py" and turn.migration.kind != "hook":
+            self.note = statements_key(turn.migration)
+        # Python may have used connections of its own
+        self.touched |= script.language == "py" or (way == "outside" and self.note is None)
+
+    def end(self, *migrations: Migration) -> None:
+        """They are committed."""
+        self.step = self.way = self.note = None
+        self.touched = True
+        self.executed += migrations
+
+
 async def apply(
     handler: DatabaseMigrationHandler[ConnT],
-    migrations: Sequence[Migration],
+    plan: Plan,
+    config: Config,
     emit: Observer,
-    finished: Callable[[Migration], None],
+    course: Course,
     *,
     by: str,
+    run: str,
+    durable_last: bool = True,
 ) -> None:
-    """Run the migrations in the given order, up to the first that fails.
+    """Run everything that the plan holds, up to the first that fails; its error comes out as it is.
+
+    The book is there and the lock is held.
 
     Args:
-        finished: hears of each that is done, so that a failure leaves no doubt about which those are.
+        course: is told of each that is done, so that a failure leaves no doubt about which those are.
         by: who runs them, for the history.
+        run: which run this is, for the history.
+        durable_last: the last commit waits until it is on disk, and so makes all of them safe.
     """
-    for position, migration in enumerate(migrations, 1):
-        await _up(handler, migration, position, len(migrations), emit, by)
-        finished(migration)
-
-
-async def undo(
-    handler: DatabaseMigrationHandler[ConnT],
-    migrations: Sequence[Migration],
-    emit: Observer,
-    finished: Callable[[Migration], None],
-) -> None:
-    """Run the `down`s of the migrations in the given order.
-
-    Raises:
-        DownFailed: at the first that fails; those before it stay undone.
-    """
-    for position, migration in enumerate(migrations, 1):
+    ground = Ground(handler=handler, config=config.transaction, emit=emit, by=by, run=run)
+    steps = turns(plan)
+    if steps and config.transaction.mode is TransactionMode.PER_BATCH:
+        await _together(ground, steps, course, durable=durable_last)
+        return
+    for turn in steps:
+        _announce(turn, emit)
+        course.step, started = turn.migration, time.monotonic()
         try:
-            await _down(handler, migration, position, len(migrations), emit)
-        except Exception as error:
-            raise DownFailed(migration, error) from error
-        finished(migration)
+            way = ground.way(turn)
+            course.begin(turn, way)
+            await _alone(ground, turn, way, durable=durable_last and turn.position == turn.total)
+        except BaseException as error:
+            emit(MigrationErred(migration=turn.migration, direction=turn.direction, error=error))
+            raise
+        course.end(*_migrations([turn]))
+        _done(turn, time.monotonic() - started, emit)
 
 
-async def _up(
-    handler: DatabaseMigrationHandler[ConnT],
-    migration: Migration,
-    position: int,
-    total: int,
-    emit: Observer,
-    by: str,
-) -> None:
-    async with _told(migration, "up", position, total, emit):
+async def _alone(ground: Ground[ConnT], turn: Turn, way: Way, *, durable: bool) -> None:
+    match way:
+        case "message":
+            await _message(ground, turn, durable=durable)
+        case "unit":
+            await _unit(ground, turn, durable=durable)
+        case "outside":
+            await _outside(ground, turn)
+        case "batched":
+            await run_batches(ground, turn, durable=durable)
+
+
+async def _message(ground: Ground[ConnT], turn: Turn, *, durable: bool) -> None:
+    notice = ground.notice(lambda: turn.migration)
+    options = replace(options_for(turn, ground.config), durable=durable, notice=notice)
+    handler = ground.handler
+
+    async def attempt() -> None:
+        await handler.apply(turn.script, ground.entry(turn.migration, 0.0), turn.direction, options)
+
+    await ground.unit(lambda: turn, attempt)
+
+
+async def _unit(ground: Ground[ConnT], turn: Turn, *, durable: bool) -> None:
+    notice = ground.notice(lambda: turn.migration)
+    options = replace(options_for(turn, ground.config), durable=durable, notice=notice)
+    notes = (batches_key(turn.migration),) if turn.migration.batched else ()
+
+    async def attempt() -> None:
         started = time.monotonic()
-        with module_name(migration) as name:
-            script = await prepare(handler, migration, "up", name)
+        async with ground.runnable(turn) as script:  # a fresh module each time: nothing is left of an earlier attempt
 
             async def work(conn: ConnT) -> None:
                 await script(conn)
-                entry = AppliedMigration(
-                    version=migration.version,
-                    name=migration.name,
-                    checksum=migration.checksum,
-                    applied_at=datetime.now(UTC),
-                    duration=time.monotonic() - started,
-                    applied_by=by,
-                )
-                await handler.schema_version.record(conn, entry)
+                await ground.enter(conn, turn, time.monotonic() - started, *notes)
 
-            await _run(handler, work)
+            await ground.handler.run(work, options)
+
+    await ground.unit(lambda: turn, attempt)
 
 
-async def _down(
-    handler: DatabaseMigrationHandler[ConnT], migration: Migration, position: int, total: int, emit: Observer
-) -> None:
-    async with _told(migration, "down", position, total, emit):
-        with module_name(migration) as name:
-            script = await prepare(handler, migration, "down", name)
+async def _outside(ground: Ground[ConnT], turn: Turn) -> None:
+    """The script without a transaction, then its line in one of its own.
 
-            async def work(conn: ConnT) -> None:
-                await script(conn)
-                await handler.schema_version.forget(conn, migration.version)
-
-            await _run(handler, work)
-
-
-async def _run(handler: DatabaseMigrationHandler[ConnT], work: Callable[[ConnT], Awaitable[None]]) -> None:
-    await handler.run(work, transaction=TransactionConfig())
-
-
-@asynccontextmanager
-async def _told(
-    migration: Migration, direction: Direction, position: int, total: int, emit: Observer
-) -> AsyncIterator[None]:
-    emit(MigrationStarted(migration=migration, direction=direction, position=position, total=total))
+    SQL notes how far it has come, so that it can be tried again. Python cannot: it is not retried.
+    """
+    migration = turn.migration
+    notice = ground.notice(lambda: migration)
+    options = replace(options_for(turn, ground.config), notice=notice)
+    notes = [statements_key(migration)] if turn.script.language != "py" else []
+    resume = notes[0] if notes and migration.kind != "hook" else None
+    notes += [batches_key(migration)] if migration.batched else []
     started = time.monotonic()
+
+    async def attempt() -> None:
+        async with ground.runnable(turn, resume=resume) as script:
+            await ground.handler.run(script, replace(options, transaction=False, isolation=None))
+
+    async def record(conn: ConnT) -> None:
+        await ground.enter(conn, turn, time.monotonic() - started, *notes)
+
+    await ground.unit(lambda: turn, attempt, again=turn.script.language != "py")
+    if migration.kind != "hook":
+        await ground.unit(lambda: turn, lambda: ground.handler.run(record, replace(options, isolation=None)))
+
+
+async def rehearse(
+    handler: DatabaseMigrationHandler[ConnT],
+    plan: Plan,
+    config: Config,
+    emit: Observer,
+    *,
+    by: str,
+    run: str,
+    course: Course | None = None,
+) -> tuple[tuple[Migration, ...], tuple[Migration, ...]]:
+    """Run everything that the plan holds in one transaction, and roll it back; errors are as in a real run.
+
+    What cannot run in a transaction is left out, and of a data step only one batch is run; both are told.
+
+    Args:
+        course: is told where it failed.
+
+    Returns:
+        Which migrations were run, and which were left out; hooks are in neither.
+    """
+    ground = Ground(handler=handler, config=config.transaction, emit=emit, by=by, run=run)
+    steps: list[Turn] = []
+    skipped: list[Turn] = []
+    notes: dict[int, Any] = {}
+    for turn in turns(plan):
+        if ground.must_be_outside(turn.script):
+            skipped.append(turn)
+            emit(Warned(message=f"{turn.migration} cannot run in a transaction: the dry run leaves it out."))
+            continue
+        steps.append(turn)
+        if turn.in_batches:
+            # Read now: in the transaction, asking a book that is not there yet would be an error that ends it.
+            notes[turn.position] = await handler.schema_version.note(batches_key(turn.migration))
+            emit(Warned(message=f"Of the data step of {turn.migration} the dry run tries one batch."))
+    if steps:
+        await _together(ground, steps, course or Course(), durable=True, notes=notes)
+    return _migrations(steps), _migrations(skipped)
+
+
+async def _together(
+    ground: Ground[ConnT],
+    steps: Sequence[Turn],
+    course: Course,
+    *,
+    durable: bool,
+    notes: Mapping[int, Any] | None = None,
+) -> None:
+    """All of a run as one transaction.
+
+    Args:
+        notes: given for a rehearsal, which is rolled back: how far data steps have come, by their position.
+    """
+    book, current, durations = ground.handler.schema_version, steps[0], dict[int, float]()
+    notice = ground.notice(lambda: current.migration)
+    options = replace(options_for_all(steps, ground.config), durable=durable, notice=notice, commit=notes is None)
+
+    async def work(conn: ConnT) -> None:
+        nonlocal current
+        if notes is not None:
+            await book.ensure(conn)
+        for current in steps:
+            await ground.check_lock()
+            _announce(current, ground.emit)
+            course.begin(current, None)
+            started = time.monotonic()
+            if notes is not None and current.in_batches:
+                await try_batch(ground, current, conn, notes[current.position])
+            else:
+                async with ground.runnable(current) as script:
+                    await script(conn)
+            durations[current.position] = time.monotonic() - started
+            await ground.enter(conn, current, durations[current.position])
+
+    async def attempt() -> None:
+        await ground.handler.run(work, options)
+
+    course.together = True
     try:
-        yield
+        await ground.unit(lambda: current, attempt)
     except BaseException as error:
-        emit(MigrationErred(migration=migration, direction=direction, error=error))
+        ground.emit(MigrationErred(migration=current.migration, direction=current.direction, error=error))
         raise
-    emit(MigrationFinished(migration=migration, direction=direction, duration=time.monotonic() - started))
+    if notes is None:
+        course.end(*_migrations(steps))
+    for turn in steps:
+        _done(turn, durations[turn.position], ground.emit)
+
+
+def _migrations(steps: Iterable[Turn]) -> tuple[Migration, ...]:
+    return tuple(turn.migration for turn in steps if turn.migration.kind != "hook")
+
+
+def _announce(turn: Turn, emit: Observer) -> None:
+    emit(MigrationStarted(migration=turn.migration, direction=turn.direction, position=turn.position, total=turn.total))
+
+
+def _done(turn: Turn, duration: float, emit: Observer) -> None:
+    emit(MigrationFinished(migration=turn.migration, direction=turn.direction, duration=duration))
 
 
 def whoami() -> str:

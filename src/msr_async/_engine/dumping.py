@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from .. import archive
 from ..config import BackupConfig
@@ -92,15 +92,13 @@ async def dump(
     return info
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Contents:
+class _Contents(Struct, frozen=True, kw_only=True):
     parts: tuple[PartEntry, ...]
     documents: tuple[DocumentEntry, ...]
     details: SnapshotDetails
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Run(Struct, frozen=True, kw_only=True):
     """One snapshot on its way into the file."""
 
     snapshot: Snapshot

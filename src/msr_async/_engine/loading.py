@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import ConfigError
-from ..models import Issue, Language, Migration, Script
-from .validating import defines_down
-
-_NAME = re.compile(r"V(?P<digits>[0-9]{12,14})_(?P<name>.+?)\.(?P<kind>up\.sql|down\.sql|py)")
-_LOOKS_LIKE_ONE = re.compile(r"[Vv]_?[0-9].*\.(sql|py)", re.IGNORECASE)
-_WORTH_A_WORD = re.compile(r".*\.sql|V[0-9]{12,14}_.*", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    path: Path
-    version: int
-    name: str
-    kind: str
-    text: str
-
-    @property
-    def key(self) -> tuple[int, str]:
-        return self.version, self.name
-
-    @property
-    def script(self) -> Script:
-        language: Language = "py" if self.kind == "py" else "sql"
-        return Script(path=self.path, text=self.text, language=language)
+from ..models import Issue, Migration, Script
+from .checksums import checksum, tree_checksum
+from .directives import python_directives, sql_directives
+from .finding import File, find
+from .parsing import definition, is_batched, parse
 
 
-async def load(folder: Path) -> tuple[tuple[Migration, ...], tuple[Issue, ...]]:
+class Folder(Struct, frozen=True, kw_only=True):
+    """A folder of migrations as it was read. Doubles are kept: planning judges them."""
+
+    migrations: tuple[Migration, ...] = ()
+    """The versioned ones by version, then the repeatable ones by name."""
+    before: Migration | None = None
+    """The hook `before_migrate`."""
+    after: Migration | None = None
+    """The hook `after_migrate`."""
+    issues: tuple[Issue, ...] = ()
+    """What is wrong with the files themselves."""
+
+
+async def load(folder: Path) -> Folder:
     """Read a folder and its sub-folders.
-
-    Returns:
-        The migrations by version, and what is wrong with the files themselves. Doubles are kept: planning judges them.
 
     Raises:
         ConfigError: when there is no such folder.
@@ -50,117 +40,152 @@ async def load(folder: Path) -> tuple[tuple[Migration, ...], tuple[Issue, ...]]:
     return await anyio.to_thread.run_sync(_load, folder)
 
 
-def checksum(text: str) -> str:
-    """SHA-256 of a script, the same on every system: line endings and a byte-order mark do not count."""
-    plain = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    return hashlib.sha256(plain.encode()).hexdigest()
-
-
-def digits(path: Path) -> int:
-    """How many digits the version in a migration's file name has."""
-    match = _NAME.fullmatch(path.name)
-    return len(match["digits"]) if match else 0
-
-
-def _load(folder: Path) -> tuple[tuple[Migration, ...], tuple[Issue, ...]]:
+def _load(folder: Path) -> Folder:
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "does not exist"
         raise ConfigError(
             f"The migrations folder {folder} {found}.", hint="Make it, or set the config's folder to where they are."
         )
     issues: list[Issue] = []
-    files: list[_File] = []
-    for path in _walk(folder, issues):
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            issues.extend(_misnamed(path))
-            continue
-        text = _read(path, issues)
-        if text is not None:
-            files.append(
-                _File(path=path, version=int(match["digits"]), name=match["name"], kind=match["kind"], text=text)
-            )
-    migrations = _pair(files, issues)
-    return tuple(sorted(migrations, key=lambda migration: (migration.version, str(migration.up.path)))), tuple(issues)
+    versioned: list[File] = []
+    repeatable: list[File] = []
+    hooks: dict[str, list[File]] = {"before_migrate": [], "after_migrate": []}
+    for file in find(folder, issues):
+        if file.kind == "versioned":
+            versioned.append(file)
+        elif file.kind == "repeatable":
+            repeatable.append(file)
+        else:
+            hooks[file.name].append(file)
+    versioned.sort(key=lambda file: (file.version or 0, file.path))
+    repeatable.sort(key=lambda file: (file.name, file.path))
+    migrations = [*_versioned(versioned, issues), *(_alone(file, issues) for file in repeatable)]
+    issues.extend(_mixed_digits(versioned))
+    return Folder(
+        migrations=tuple(migrations),
+        before=_hook(hooks["before_migrate"], issues),
+        after=_hook(hooks["after_migrate"], issues),
+        issues=tuple(issues),
+    )
 
 
-def _walk(folder: Path, issues: list[Issue]) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        issues.append(_issue("unreadable", f"The folder cannot be read: {error.strerror}.", Path(error.filename)))
-
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        real = os.path.realpath(root)
-        if real in seen:  # a link to a folder above or beside would give every migration twice, or for ever
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(root, name)
-
-
-def _read(path: Path, issues: list[Issue]) -> str | None:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        issues.append(_issue("unreadable", f"The file cannot be read: {error.strerror}.", path))
-        return None
-    except UnicodeDecodeError as error:
-        issues.append(_issue("not-utf8", f"The file is not UTF-8 (byte {error.start}). Save it as UTF-8.", path))
-        return None
-    if "\0" in text:
-        issues.append(_issue("not-text", "The file holds a NUL character. Save it as plain UTF-8 text.", path))
-        return None
-    return text
-
-
-def _pair(files: Sequence[_File], issues: list[Issue]) -> Iterator[Migration]:
-    ups = [file for file in files if file.kind != "down.sql"]
-    downs = [file for file in files if file.kind == "down.sql"]
-    paired: dict[Path, Script] = {file.path: file.script for file in ups if defines_down(file.script)}
-    for beside in (True, False):  # the one in the same folder first; up/ and down/ folders work too
-        for up in ups:
-            if up.kind == "py" or up.path in paired:
-                continue
-            for down in downs:
-                if down.key == up.key and (down.path.parent == up.path.parent or not beside):
-                    paired[up.path] = down.script
-                    downs.remove(down)
-                    break
+def _versioned(files: Sequence[File], issues: list[Issue]) -> Iterator[Migration]:
+    downs = _Downs([file for file in files if file.side == "down"])
+    ups = [file for file in files if file.side == "up"]
+    wanting = [file for file in ups if file.language == "sql"]
+    beside = [(file, downs.beside(file)) for file in wanting]  # for all of them, before any takes one from elsewhere
+    paired = {file.path: down or downs.anywhere(file) for file, down in beside}
     for file in ups:
-        yield Migration(
-            version=file.version,
-            name=file.name,
-            up=file.script,
-            down=paired.get(file.path),
-            checksum=checksum(file.text),
+        down = paired.get(file.path)
+        yield _migration(file, None if down is None else _sql(down))
+    for file in downs.left():
+        message = (
+            f"There is no V{file.version:0{file.digits}}_{file.name}.up.sql for this down script. "
+            "Give both the same version and name."
         )
-    for file in downs:
-        issues.append(
-            _issue(
-                "down-without-up",
-                f"There is no V{file.version}_{file.name}.up.sql for this down script. "
-                "Give both the same version and name.",
-                file.path,
-            )
-        )
+        issues.append(_issue("down-without-up", message, file.path))
 
 
-def _misnamed(path: Path) -> Iterator[Issue]:
-    if _LOOKS_LIKE_ONE.fullmatch(path.name):
-        yield _issue(
-            "misnamed",
-            "The file looks like a migration and is not named like one. "
-            "Use V<12 to 14 digits>_<name>.up.sql, .down.sql or .py.",
-            path,
-        )
-    elif _WORTH_A_WORD.fullmatch(path.name):
-        yield Issue(
-            code="not-a-migration", severity="warning", message="The file is not a migration and is not run.", path=path
-        )
+class _Downs:
+    """The down scripts that are not given to an up yet."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self._folders: dict[tuple[int | None, int, str], dict[str, File]] = defaultdict(dict)
+        for file in reversed(files):
+            self._folders[_key(file)][_folder(file)] = file
+
+    def beside(self, up: File) -> File | None:
+        """The one in the same folder."""
+        return self._folders[_key(up)].pop(_folder(up), None)
+
+    def anywhere(self, up: File) -> File | None:
+        """The first one left: folders `up/` and `down/` work too."""
+        left = self._folders[_key(up)]
+        return left.popitem()[1] if left else None
+
+    def left(self) -> list[File]:
+        return sorted((file for same in self._folders.values() for file in same.values()), key=lambda file: file.path)
 
 
-def _issue(code: str, message: str, path: Path) -> Issue:
-    return Issue(code=code, severity="error", message=message, path=path)
+def _key(file: File) -> tuple[int | None, int, str]:
+    return file.version, file.digits, file.name
+
+
+def _folder(file: File) -> str:
+    return file.path.rpartition("/")[0]
+
+
+def _alone(file: File, issues: list[Issue]) -> Migration:
+    """A repeatable script or a hook: it goes one way only."""
+    migration = _migration(file, None)
+    if migration.down is None:
+        return migration
+    what = "A repeatable script" if file.kind == "repeatable" else "A hook"
+    message = f"{what} has no way down: its `down` would never be run. Take it out."
+    issues.append(_issue(f"{file.kind}-down", message, file.path))
+    return replace(migration, down=None)
+
+
+def _hook(files: Sequence[File], issues: list[Issue]) -> Migration | None:
+    if not files:
+        return None
+    if len(files) > 1:
+        message = f"There are {' and '.join(Path(file.path).name for file in files)}. Keep one of them."
+        issues.append(_issue("duplicate-hook", message, files[0].path))
+    return _alone(files[0], issues)
+
+
+def _migration(file: File, down: Script | None) -> Migration:
+    if file.language == "py":
+        return _python(file)
+    return Migration(
+        version=file.version,
+        name=file.name,
+        up=_sql(file),
+        down=down,
+        checksum=checksum(file.text),
+        kind=file.kind,
+    )
+
+
+def _sql(file: File) -> Script:
+    path = Path(file.path)
+    directives, _ = sql_directives(file.text, path)  # what is wrong with them is told of pending scripts only
+    return Script(path=path, text=file.text, language="sql", directives=directives)
+
+
+def _python(file: File) -> Migration:
+    path = Path(file.path)
+    tree = parse(file.text, path)
+    if isinstance(tree, SyntaxError):  # it is refused when it is to run; until then it may have a `down` or not
+        script = Script(path=path, text=file.text, language="py")
+        down = script if file.kind == "versioned" else None
+        return Migration(
+            version=file.version, name=file.name, up=script, down=down, checksum=checksum(file.text), kind=file.kind
+        )
+    directives, _ = python_directives(tree, file.text, path)
+    script = Script(path=path, text=file.text, language="py", directives=directives)
+    return Migration(
+        version=file.version,
+        name=file.name,
+        up=script,
+        down=script if definition(tree, "down") is not None else None,
+        checksum=tree_checksum(tree),
+        kind=file.kind,
+        batched=is_batched(tree),
+    )
+
+
+def _mixed_digits(files: Sequence[File]) -> Iterator[Issue]:
+    by_length = {file.digits: file.path for file in reversed(files)}
+    if len(by_length) > 1:
+        lengths = " and ".join(str(length) for length in sorted(by_length))
+        message = (
+            f"Versions of {lengths} digits are mixed; they are ordered as numbers, so a shorter one comes first. "
+            "Use one length."
+        )
+        yield Issue(code="mixed-digits", severity="warning", message=message, path=Path(by_length[max(by_length)]))
+
+
+def _issue(code: str, message: str, path: str) -> Issue:
+    return Issue(code=code, severity="error", message=message, path=Path(path))

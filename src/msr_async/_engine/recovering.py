@@ -2,73 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
-from ..config import BackupMode, Config, RollbackStrategy
-from ..errors import ConnectionLost, MigrationFailed, RecoveryFailed, RestoreFailed
+from ..config import Config
+from ..errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    DownFailed,
+    LockNotAcquired,
+    MigrationFailed,
+    MsrError,
+    RecoveryFailed,
+    RestoreFailed,
+)
 from ..events import Observer, RecoveryStarted
-from ..models import Migration, MigrationResult
+from ..models import AppliedMigration, Migration, MigrationResult, Plan
 from ..protocols import DatabaseMigrationHandler
-from .applying import undo
+from .applying import Course, apply
+from .intending import intend
+from .stepping import Way
 
 ConnT = TypeVar("ConnT")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Intent:
-    """What the strategy and the mode, taken together, ask of a run."""
-
-    make_backup: bool
-    """Make a backup before the first migration."""
-    undo: bool
-    """On failure, run the `down`s of what was applied."""
-    restore: bool
-    """On failure (under `undo`: when that fails), restore the backup: the run's own, or the one that was named."""
-    existing: bool
-    """The backup to go back to is one that was named; it is checked before the run."""
-    delete_backup: bool
-    """On success, delete the run's own backup."""
-
-
-def intend(config: Config) -> Intent:
-    """Read the strategy and the mode."""
-    strategy, mode = config.rollback_strategy, config.backup_mode
-    by_backup = strategy in (RollbackStrategy.BACKUP, RollbackStrategy.BOTH)
-    full = mode is BackupMode.FULL and by_backup
-    return Intent(
-        make_backup=full or mode is BackupMode.CREATE_ONLY,
-        undo=strategy in (RollbackStrategy.DOWN, RollbackStrategy.BOTH),
-        restore=by_backup and mode in (BackupMode.FULL, BackupMode.RESTORE_ONLY),
-        existing=mode is BackupMode.RESTORE_ONLY,
-        delete_backup=full and config.backup.delete_backup,
-    )
-
-
-def may_have_changed(executed: Sequence[Migration], failed: Migration, error: BaseException) -> bool:
+def may_have_changed(course: Course, error: BaseException) -> bool:
     """Whether the database can be different from what it was before the run.
 
-    It is not when the very first migration failed and its transaction was rolled back; restoring then would only throw
-    away what others have written meanwhile. A Python migration may have used connections of its own.
+    It is not when all that was run was rolled back; restoring then would only throw away what others have written
+    meanwhile. Python may have used connections of its own, a script outside of a transaction and a data step leave
+    what they did, and a connection lost or a run stopped at a COMMIT may have committed.
     """
-    return (
-        bool(executed)
-        or failed.up.language == "py"
-        or isinstance(error, ConnectionLost)
-        or not isinstance(error, Exception)
-    )
+    left = course.touched or course.note is not None
+    return left or isinstance(error, ConnectionLost) or not isinstance(error, Exception)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recovery:
+class Recovery(Struct, frozen=True, kw_only=True):
     """What a recovery did. `error` says that it could not be finished."""
 
     undone: tuple[Migration, ...] = ()
+    stayed: tuple[Migration, ...] = ()
+    """Repeatable scripts that the run has run: they have no `down`."""
+    half_done: bool = False
+    """The migration that failed left its progress in the book, so the next run goes on with it."""
     restored: bool = False
     down_error: Exception | None = None
     """Why the `down`s were given up for the backup."""
@@ -77,108 +59,202 @@ class Recovery:
 
 async def recover(
     handler: DatabaseMigrationHandler[ConnT],
+    plan: Plan,
     config: Config,
-    migrations: Sequence[Migration],
+    course: Course,
     restore: Callable[[], Awaitable[object]] | None,
     error: BaseException,
     emit: Observer,
+    *,
+    run: str,
 ) -> Recovery:
     """Put things back as the settings say; what goes wrong on the way is in the answer, never raised.
 
+    Which migrations are in the database is read from its history: a COMMIT whose answer was lost may have happened.
+
     Args:
-        config: whose strategy and time limit count.
-        migrations: what the failed run was to apply. Which of them are in the database is read from its history: a
-            COMMIT whose answer was lost may have happened.
+        plan: what the failed run was to do, and the history from before it.
+        config: whose strategy, transaction settings and time limit count.
+        course: how far the run came.
         restore: puts the backup back; None when there is none to put back.
         error: what stopped the run.
+        run: its id in the history. With lines of others in it, no backup is put back over them.
     """
-    undone: list[Migration] = []
-    restored = False
-    down_error: Exception | None = None
-    failure: Exception | None = None
-    by_downs = intend(config).undo
-    if not by_downs and restore is None:
+    by_downs = intend(config, plan.direction).undo
+    if not by_downs and restore is None and course.note is None:
         return Recovery()
-    emit(RecoveryStarted(strategy=str(config.rollback_strategy), error=error))
+    done, way_down = Recovery(), Course()
     with anyio.move_on_after(config.recovery_timeout, shield=True) as scope:
+        done = replace(done, half_done=await _half_done(handler, course))
+        if restore is not None and not done.half_done and _left_nothing(config, course):
+            restore = None
+        if by_downs or restore is not None:
+            emit(RecoveryStarted(strategy=str(config.rollback_strategy), error=error))
         if by_downs:
+            done = await _undo(handler, plan, config, done, way_down, emit, run)
+            if restore is None:
+                done = replace(done, error=done.down_error, down_error=None)
+            elif done.down_error is None:
+                done = replace(done, down_error=_gap(done, course))
+        if restore is not None and (done.down_error is not None or not by_downs):
             try:
-                await _undo_recorded(handler, migrations, emit, undone.append)
-            except Exception as problem:
-                down_error = problem
-        if restore is not None and (down_error is not None or not by_downs):
-            try:
+                await _refuse_over_others(handler, plan, run)
                 await restore()
-                restored = True
+                done = replace(done, restored=True)
             except Exception as problem:
-                failure = problem
-        elif down_error is not None:
-            failure, down_error = down_error, None
+                done = replace(done, error=problem)
     if scope.cancelled_caught:
-        failure = RestoreFailed(
+        timeout = RestoreFailed(
             f"The recovery was stopped after {config.recovery_timeout:.0f} s.",
             hint="Give it more time with recovery_timeout.",
         )
-    return Recovery(undone=tuple(undone), restored=restored, down_error=down_error, error=failure)
+        done = replace(done, error=timeout)
+    return replace(done, undone=tuple(way_down.executed))
 
 
-async def _undo_recorded(
+def _left_nothing(config: Config, course: Course) -> bool:
+    """A script outside of a transaction is not half-done, and nothing else was run: as if it had not begun."""
+    return course.way == "outside" and course.note is not None and not course.touched and not intend(config).existing
+
+
+async def _half_done(handler: DatabaseMigrationHandler[ConnT], course: Course) -> bool:
+    """Whether the migration that failed has left its progress in the book; also when that cannot be read."""
+    key = course.note
+    if key is None:
+        return False
+    try:
+        note = await _asked(lambda: handler.schema_version.note(key))
+    except Exception:
+        return True
+    if note is None or course.way == "batched":
+        return note is not None
+    return bool(note.get("statement") or note.get("begun"))
+
+
+async def _undo(
     handler: DatabaseMigrationHandler[ConnT],
-    migrations: Sequence[Migration],
+    plan: Plan,
+    config: Config,
+    done: Recovery,
+    course: Course,
     emit: Observer,
-    finished: Callable[[Migration], None],
-) -> None:
-    recorded = {entry.version for entry in await handler.schema_version.applied()}
-    await undo(handler, [item for item in reversed(migrations) if item.version in recorded], emit, finished)
+    run: str,
+) -> Recovery:
+    """Run the `down`s of what this run has in the history, newest first; those before one that fails stay undone."""
+    if done.half_done:
+        return done  # it builds on what ran before it, and goes on from there
+    try:
+        ours = {entry.id for entry in await _asked(handler.schema_version.applied) if entry.run == run}
+        recorded = [migration for migration in reversed(plan.pending) if migration.id in ours]
+        versioned = tuple(migration for migration in recorded if migration.kind == "versioned")
+        done = replace(done, stayed=tuple(migration for migration in recorded if migration.kind == "repeatable"))
+        downs = Plan(direction="down", pending=versioned, applied=plan.applied)
+        await apply(handler, downs, config, emit, course, by="", run=run)
+    except Exception as error:
+        failed = error if course.step is None else DownFailed(course.step, error)
+        failed.__cause__ = error if failed is not error else error.__cause__
+        return replace(done, down_error=failed)
+    return done
 
 
-async def undisturbed(work: Awaitable[Recovery]) -> tuple[Recovery, asyncio.CancelledError | None]:
-    """Wait for a recovery to its end, whatever happens to the waiting task.
+def _gap(done: Recovery, course: Course) -> MsrError | None:
+    """What the `down`s, which all worked, could not put back."""
+    if done.half_done:
+        return MsrError(f"{course.step} is half-done, and what ran before it cannot be undone under it.")
+    if done.stayed:
+        return MsrError(f"{_names(done.stayed)} has no down.")
+    return None
 
-    anyio's shield keeps out the cancellation of anyio's own scopes only; `asyncio.timeout`, `asyncio.run` after Ctrl-C
-    and web servers cancel the task itself. So the recovery is a task of its own, and the waiter remembers being
-    cancelled.
 
-    Returns:
-        What the recovery says, and the cancellation that came meanwhile, for the caller to raise.
+async def _refuse_over_others(handler: DatabaseMigrationHandler[ConnT], plan: Plan, run: str) -> None:
+    """Raises:
+    RestoreFailed: the history holds lines that were not there before the run, and that are not this run's.
     """
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = error
-    return task.result(), cancelled
+    try:
+        history = await _asked(handler.schema_version.applied)
+    except (ConnectionFailed, ConnectionLost, LockNotAcquired):
+        raise  # without the connection there is no lock either
+    except Exception:
+        return  # a migration has damaged the history, and the backup brings it back
+    before = {_mark(entry) for entry in plan.applied}
+    others = [entry for entry in history if entry.run != run and _mark(entry) not in before]
+    if others:
+        who = ", ".join(sorted({entry.applied_by for entry in others}))
+        raise RestoreFailed(
+            f"{who} has meanwhile applied {_names(others)}; putting the older backup back would destroy that.",
+            hint="Compare msr-async status with the backup, and restore by hand what is to be restored.",
+        )
 
 
-def verdict(config: Config, result: MigrationResult, error: BaseException, recovery: Recovery) -> MigrationFailed:
+def _mark(entry: AppliedMigration) -> tuple[object, ...]:
+    return entry.id, entry.run, entry.applied_at, entry.checksum
+
+
+async def _asked(ask: Callable[[], Awaitable[T]]) -> T:
+    """A connection that was lost is told once; the second question opens a new one, with the lock taken back."""
+    try:
+        return await ask()
+    except ConnectionLost:
+        return await ask()
+
+
+def verdict(
+    config: Config, result: MigrationResult, error: BaseException, recovery: Recovery, course: Course
+) -> MigrationFailed:
     """The error that tells the whole story: what failed, what was done about it, what is true of the database now."""
     command = f"msr-async backup restore {shlex.quote(str(result.backup))}" if result.backup else ""
+    intent = intend(config, result.direction)
     if recovery.error is not None:
         undone = f" Undone before that: {_names(result.undone)}." if result.undone else ""
         way = f"The backup is intact; to restore it: {command}" if command else "Look at it with: msr-async status"
         hint = f"{undone} The database may be in between. {way}".lstrip()
         return RecoveryFailed(result, error, recovery.error, hint=hint)
     if recovery.restored:
-        why = f"A way down failed too ({recovery.down_error}). " if recovery.down_error else ""
+        why = f"The ways down did not lead back ({recovery.down_error}). " if recovery.down_error else ""
         taken = f"{result.backup.created:%H:%M:%S} UTC" if result.backup else ""
-        state = "as that backup has it" if intend(config).existing else f"as it was before the run, at {taken}"
+        state = "as that backup has it" if intent.existing else f"as it was before the run, at {taken}"
         outcome = f"{why}The backup {result.backup} was restored: the database is {state}."
         return MigrationFailed(result, error, outcome=f"{outcome} What other sessions have written since then is gone.")
-    if intend(config).undo:
-        outcome = f"Undone: {_names(result.undone)}." if result.undone else "Nothing of the run was left to undo."
-        return MigrationFailed(result, error, outcome=f"{outcome} The database is at the version it was at before.")
-    kept = f"Applied before it and kept: {_names(result.executed)}." if result.executed else "Nothing was applied."
-    own = "Its own transaction was rolled back."
-    if not result.executed and intend(config).restore and recovery == Recovery():
+    if intent.undo:
+        return MigrationFailed(result, error, outcome=_undone(result, recovery, course))
+    verb, none = ("Applied", "applied") if result.direction == "up" else ("Undone", "undone")
+    kept = f"{verb} before it and kept: {_names(result.executed)}." if result.executed else f"Nothing was {none}."
+    own = _left(error, recovery, course)
+    if not result.executed and intent.restore and not recovery.half_done and not course.touched:
         own += " The database is as it was before the run."
-    if isinstance(error, ConnectionLost):
-        own = "Whether its own transaction was committed is not known; see msr-async status."
     hint = f"To go back to the state before the run: {command}" if command else ""
     return MigrationFailed(result, error, outcome=f"{kept} {own} Nothing was restored.", hint=hint)
 
 
-def _names(migrations: Sequence[Migration]) -> str:
-    return ", ".join(str(migration) for migration in migrations)
+def _undone(result: MigrationResult, recovery: Recovery, course: Course) -> str:
+    if recovery.half_done:
+        return f"{_GOES_ON[course.way]} So nothing that ran before it was undone."
+    undone = f"Undone: {_names(result.undone)}." if result.undone else "Nothing of the run was left to undo."
+    if recovery.stayed:
+        return f"{undone} There is no way down from {_names(recovery.stayed)}: what this run made of it stays."
+    return f"{undone} The database is at the version it was at before."
+
+
+_GOES_ON: Mapping[Way | None, str] = {
+    "batched": "Its finished batches stay, and the next run goes on after them.",
+    "outside": "It ran outside of a transaction: what it did stays, and the next run goes on from there.",
+}
+
+
+def _left(error: BaseException, recovery: Recovery, course: Course) -> str:
+    """What the migration that failed has left behind."""
+    if recovery.half_done:
+        return _GOES_ON[course.way]
+    if isinstance(error, ConnectionLost):
+        return "Whether its own transaction was committed is not known; see msr-async status."
+    if course.way == "outside":
+        return "It left nothing behind." if course.note else "It ran outside of a transaction: what it did stays."
+    return (
+        "The transaction of the whole run was rolled back."
+        if course.together
+        else "Its own transaction was rolled back."
+    )
+
+
+def _names(items: Iterable[Migration | AppliedMigration]) -> str:
+    return ", ".join(str(item) for item in items)

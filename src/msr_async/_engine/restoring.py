@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec import Struct
 
 from ..archive import ArchiveIndex
 from ..errors import RestoreFailed
@@ -69,14 +69,12 @@ async def restore(
     return info
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Checked:
+class _Checked(Struct, frozen=True, kw_only=True):
     rows: bytes
     entry: ChunkEntry
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Run(Struct, frozen=True, kw_only=True):
     """One backup file on its way into the target."""
 
     reader: StorageReader

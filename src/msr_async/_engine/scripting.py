@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio.to_thread
 
 from ..errors import ScriptFailed
-from ..events import Direction
-from ..models import Migration, Script
+from ..models import Direction, Migration, Script
 from ..protocols import DatabaseMigrationHandler, MigrationContext
 
 ConnT = TypeVar("ConnT")
@@ -23,60 +23,69 @@ Work = Callable[[ConnT], Awaitable[None]]
 _serial = itertools.count(1)
 
 
-@contextmanager
-def module_name(migration: Migration) -> Iterator[str]:
-    """A name that no other run uses; what stands under it in `sys.modules` is gone after the block."""
-    name = f"_msr_async_migration_{migration.version}_{next(_serial)}"
-    try:
-        yield name
-    finally:
-        sys.modules.pop(name, None)
-
-
-async def prepare(
-    handler: DatabaseMigrationHandler[ConnT], migration: Migration, direction: Direction, name: str
-) -> Work[ConnT]:
-    """Make the piece of work that runs one direction of a migration on a connection; it may be run more than once.
+@asynccontextmanager
+async def runnable(
+    handler: DatabaseMigrationHandler[ConnT],
+    migration: Migration,
+    script: Script,
+    function: Direction,
+    *,
+    resume: str | None = None,
+) -> AsyncIterator[Work[ConnT]]:
+    """The piece of work that runs a script on a connection, for as long as the block lasts.
 
     Args:
-        name: what a Python file's module is called.
+        function: which one of a Python file.
+        resume: see `DatabaseMigrationHandler.execute`.
 
     Raises:
         ScriptFailed: when a Python file fails while it is imported.
     """
-    script = migration.up if direction == "up" else migration.down
-    if script is None:
-        raise ScriptFailed(f"{migration} has no down.", path=migration.up.path, hint="Write one, or use a backup.")
     if script.language != "py":
 
         async def run_native(conn: ConnT) -> None:
-            await handler.execute(conn, script)
+            await handler.execute(conn, script, resume=resume)
 
-        return run_native
+        yield run_native
+        return
+    async with imported(migration, script) as module:
+        called = getattr(module, function)
+        context = context_of(handler, migration)
 
-    # Imported in a worker thread: a module may import half of the world.
-    module = await anyio.to_thread.run_sync(_import, script, name)
-    function = getattr(module, direction)
-    context = MigrationContext(version=migration.version, name=migration.name, handler=handler)
+        async def run_python(conn: ConnT) -> None:
+            with placed(script):
+                await called(conn, context)
 
-    async def run_python(conn: ConnT) -> None:
-        with _placed(script):
-            await function(conn, context)
+        yield run_python
 
-    return run_python
+
+def context_of(handler: DatabaseMigrationHandler[ConnT], migration: Migration) -> MigrationContext[ConnT]:
+    """The second argument of a Python migration's functions."""
+    return MigrationContext(version=migration.version, name=migration.name, handler=handler)
+
+
+@asynccontextmanager
+async def imported(migration: Migration, script: Script) -> AsyncIterator[ModuleType]:
+    """A fresh module, under a name that no other run uses; after the block it is gone from `sys.modules`."""
+    name = f"_msr_async_migration_{migration.id}_{next(_serial)}"
+    try:
+        # In a worker thread: a module may import half of the world.
+        yield await anyio.to_thread.run_sync(_import, script, name)
+    finally:
+        sys.modules.pop(name, None)
 
 
 def _import(script: Script, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(script.path)
     sys.modules[name] = module  # dataclasses and pickles look their module up
-    with _placed(script):
+    with placed(script):
         exec(compile(script.text, str(script.path), "exec", dont_inherit=True), module.__dict__)
     return module
 
 
 @contextmanager
-def _placed(script: Script) -> Iterator[None]:
+def placed(script: Script) -> Iterator[None]:
     """Turn what a Python script raises into an error that says where in the script."""
     try:
         yield
@@ -86,6 +95,12 @@ def _placed(script: Script) -> Iterator[None]:
         line = error.lineno if isinstance(error, SyntaxError) else _deepest_line(error.__traceback__, script.path)
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise ScriptFailed(text, path=script.path, line=line) from error
+
+
+def line_of(function: Callable[..., Any]) -> int | None:
+    """Where a function of a script begins, decorators included."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_firstlineno if code is not None else None
 
 
 def _deepest_line(traceback: TracebackType | None, path: Path) -> int | None:

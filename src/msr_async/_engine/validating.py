@@ -6,73 +6,66 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 
 from ..models import Issue, Script
+from .directives import python_directives, sql_directives
+from .parsing import Definition, decorated, definition, is_batched, parse
 
 Inspect = Callable[[Script], Sequence[Issue]]
 
-
-def defines_down(script: Script) -> bool:
-    """Whether the file is Python with a `down`. One that cannot be parsed is given the benefit of the doubt."""
-    if script.language != "py":
-        return False
-    tree = _parse(script)
-    return isinstance(tree, SyntaxError) or _definition(tree, "down") is not None
-
-
-def inspect_python(script: Script) -> tuple[Issue, ...]:
-    """What is wrong with a Python migration: its syntax, or the shape of `up` and `down`."""
-    tree = _parse(script)
-    if isinstance(tree, SyntaxError):
-        return (_issue(script, "syntax", f"The file is not valid Python: {tree.msg}.", tree.lineno),)
-    if _definition(tree, "up") is None:
-        return (_issue(script, "no-up", "The file has no `async def up(db, ctx)` at its top level.", None),)
-    return tuple(issue for name in ("up", "down") for issue in _judge(script, tree, name))
+_ARGUMENTS = {"up": "db, ctx", "down": "db, ctx", "data": "db, ctx, batch"}
+_NUMBERS = {2: "two", 3: "three"}
 
 
 def inspector(inspect_native: Inspect) -> Inspect:
-    """One judge for both languages: Python is ours, everything else is the database's."""
+    """One judge for both languages: Python and directives are ours, everything else is the database's."""
 
     def inspect(script: Script) -> Sequence[Issue]:
-        return inspect_python(script) if script.language == "py" else inspect_native(script)
+        if script.language == "py":
+            return inspect_python(script)
+        _, issues = sql_directives(script.text, script.path)
+        found = inspect_native(script)
+        return (*issues, *found) if issues else found
 
     return inspect
 
 
-def _parse(script: Script) -> ast.Module | SyntaxError:
-    try:
-        return ast.parse(script.text, filename=str(script.path))
-    except SyntaxError as error:
-        return error
-    except (RecursionError, MemoryError):
-        return SyntaxError("it is nested too deeply")
-
-
-def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
-    found: ast.stmt | None = None
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            found = node  # the last one wins, as when Python runs it
-    return found
+def inspect_python(script: Script) -> tuple[Issue, ...]:
+    """What is wrong with a Python migration: its syntax, its directives, the shape of `up`, `down` and `data`."""
+    tree = parse(script.text, script.path)
+    if isinstance(tree, SyntaxError):
+        return (_issue(script, "syntax", f"The file is not valid Python: {tree.msg}.", tree.lineno),)
+    _, issues = python_directives(tree, script.text, script.path)
+    if definition(tree, "up") is None and not is_batched(tree):
+        message = "The file has no `async def up(db, ctx)` at its top level."
+        issues += (_issue(script, "no-up", message, None),)
+    return (*issues, *(issue for name in _ARGUMENTS for issue in _judge(script, tree, name)))
 
 
 def _judge(script: Script, tree: ast.Module, name: str) -> Iterator[Issue]:
-    node = _definition(tree, name)
+    node = definition(tree, name)
+    if node is None:
+        return
+    wanted = f"`async def {name}({_ARGUMENTS[name]})`"
+    count = _ARGUMENTS[name].count(",") + 1
     if isinstance(node, ast.FunctionDef):
-        yield _issue(script, f"sync-{name}", f"`{name}` must be `async def {name}(db, ctx)`.", node.lineno)
-    elif isinstance(node, ast.AsyncFunctionDef) and not _takes_two(node.args):
-        message = f"`{name}` must take two positional arguments: `async def {name}(db, ctx)`."
+        yield _issue(script, f"sync-{name}", f"`{name}` must be {wanted}.", node.lineno)
+    elif not _takes(node.args, count):
+        message = f"`{name}` must take {_NUMBERS[count]} positional arguments: {wanted}."
         yield _issue(script, f"{name}-arguments", message, node.lineno)
-    elif isinstance(node, ast.AsyncFunctionDef) and _yields(node):
+    elif _yields(node):
         yield _issue(script, f"{name}-yields", f"`{name}` must not `yield`: nothing would run.", node.lineno)
+    if name == "data" and not decorated(node):
+        message = "`data` is the name of a step in batches. Put `@batches(size=...)` above it, or name it differently."
+        yield _issue(script, "data-undecorated", message, node.lineno)
 
 
-def _takes_two(arguments: ast.arguments) -> bool:
+def _takes(arguments: ast.arguments, count: int) -> bool:
     positional = len(arguments.posonlyargs) + len(arguments.args)
     required = positional - len(arguments.defaults)
     keyword_only_required = any(default is None for default in arguments.kw_defaults)
-    return required <= 2 and (positional >= 2 or arguments.vararg is not None) and not keyword_only_required
+    return required <= count and (positional >= count or arguments.vararg is not None) and not keyword_only_required
 
 
-def _yields(node: ast.AsyncFunctionDef) -> bool:
+def _yields(node: Definition) -> bool:
     waiting: list[ast.AST] = list(node.body)
     while waiting:
         current = waiting.pop()

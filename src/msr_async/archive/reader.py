@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from ..errors import BackupDamaged, NotABackup
 from ..models import Manifest
@@ -30,8 +31,7 @@ _TAIL = 64 * 1024
 Reading: TypeAlias = Generator[tuple[int, int], bytes, "ArchiveIndex"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ArchiveIndex:
+class ArchiveIndex(Struct, frozen=True, kw_only=True):
     """The members of a backup file in the order in which they stand in it."""
 
     members: Mapping[str, Member]

@@ -7,8 +7,9 @@ it, no data descriptor and no comment. Numbers of the sections are those of PKWA
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from struct import Struct
+
+import msgspec
 
 LOCAL = Struct("<4sHHHHHLLLHH")  # 4.3.7
 ENTRY = Struct("<4sHHHHHHLLLHHHHHLL")  # 4.3.12
@@ -34,8 +35,7 @@ _MODE = 0o100600 << 16
 _ZIP64_EXTRA = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A file in the backup file: where its local header starts, its size in bytes and its CRC-32."""
 
     name: str

@@ -12,14 +12,13 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ..config import BackupMode, RollbackStrategy
-from ..errors import ConfigError
-from . import documents
 from .backups import backup
 from .exits import Exit
-from .opening import Injected, opened
-from .options import DEFAULTS, Shared, Switch, Tags, UsageError, locate, parse_tags
-from .running import Manners, Result, let_go, report, run
+from .locks import lock
+from .migrations import baseline, down, migrate, new, plan, repair, status, validate
+from .opening import Injected
+from .options import DEFAULTS, Switch, UsageError
+from .running import Manners, let_go, report, run
 
 app = App(
     name="msr-async",
@@ -30,76 +29,9 @@ app = App(
     "failed, 6 restore failed, 7 no connection, 8 lock, 9 pending, 10 backup not valid, 11 target refused.",
 )
 app.command(backup)
-
-
-@app.command
-async def migrate(
-    *,
-    strategy: RollbackStrategy = RollbackStrategy.BACKUP,
-    mode: BackupMode | None = None,
-    backup: Annotated[Path | None, Parameter(metavar="PATH")] = None,
-    keep_backup: Switch = False,
-    lock_timeout: float = 300.0,
-    jobs: int = 4,
-    tag: Tags = (),
-    shared: Shared = DEFAULTS,
-    this: Injected,
-) -> Result:
-    """Apply the pending migrations; when one fails, put the database back.
-
-    Parameters
-    ----------
-    strategy:
-        What puts things back: the backup, the `down` scripts, both in turn, or nothing.
-    mode:
-        What the run does with backups. Default: full, or restore-only when --backup is given.
-    backup:
-        An existing backup to go back to, instead of making one.
-    keep_backup:
-        Keep the run's own backup when the run succeeded.
-    lock_timeout:
-        Seconds to wait while another run holds the migration lock.
-    jobs:
-        How many parts are dumped at once.
-    tag:
-        Kept in the backup, such as release=42. May be given several times.
-    """
-    from .rendering import show_result
-
-    config = shared.config()
-    config.rollback_strategy = strategy
-    config.backup_mode = mode or (BackupMode.RESTORE_ONLY if backup else BackupMode.FULL)
-    if backup and config.backup_mode is not BackupMode.RESTORE_ONLY:
-        raise ConfigError(
-            f"--backup is not used with --mode {config.backup_mode}.", hint="Leave --mode out, or give restore_only."
-        )
-    config.backup.existing_backup_path = locate(backup, shared)
-    config.backup.delete_backup = not keep_backup
-    config.lock_timeout = lock_timeout
-    config.backup.concurrency = jobs
-    config.backup.tags = parse_tags(tag)
-    async with opened(shared, config, this) as (executor, _):
-        result = await executor.migrate()
-    return Result(document=documents.of_result(result), show=lambda out: show_result(out, result))
-
-
-@app.command
-async def status(*, check: Switch = False, shared: Shared = DEFAULTS, this: Injected) -> Result:
-    """Show what is applied and what is pending. Changes nothing, takes no lock.
-
-    Parameters
-    ----------
-    check:
-        Exit with 9 when migrations are pending, and with 2 when they could not run as they stand.
-    """
-    from .rendering import show_plan
-
-    async with opened(shared, shared.config(), this) as (executor, name):
-        plan = await executor.status()
-    code = Exit.OK
-    if check and (plan.errors or plan.pending):
-        code = Exit.VALIDATION if plan.errors else Exit.PENDING
-    return Result(document=documents.of_plan(plan, name), show=lambda out: show_plan(out, plan, name), code=code)
+app.command(lock)
+for _command in (new, plan, migrate, down, status, validate, baseline, repair):
+    app.command(_command)
 
 
 @app.command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import (
@@ -19,14 +20,17 @@ from ..models import (
     BackupInfo,
     DatabaseInfo,
     Issue,
+    LockInfo,
     Manifest,
     Migration,
     MigrationResult,
     PartEntry,
     Plan,
+    RepairResult,
     RestoreInfo,
     VerifyInfo,
 )
+from .plans import Step
 
 Document: TypeAlias = dict[str, Any]
 
@@ -34,16 +38,42 @@ Document: TypeAlias = dict[str, Any]
 def of_plan(plan: Plan, database: str) -> Document:
     return {
         "database": database,
+        "direction": plan.direction,
+        "target": plan.target,
         "applied": [of_applied(item) for item in plan.applied],
         "pending": [of_migration(item) for item in plan.pending],
+        "reapplied": [item.id for item in plan.reapplied],
         "issues": [of_issue(item) for item in plan.issues],
     }
+
+
+def of_steps(steps: Sequence[Step]) -> Document:
+    """What would be run, hooks included, in its order."""
+    return {
+        "steps": [
+            {
+                "id": step.migration.id if step.migration.kind != "hook" else None,
+                "name": step.migration.name,
+                "kind": step.migration.kind,
+                "path": None if step.path is None else str(step.path),
+                "transaction": step.transaction,
+            }
+            for step in steps
+        ]
+    }
+
+
+def of_new(paths: Sequence[Path]) -> Document:
+    return {"paths": [str(path) for path in paths]}
 
 
 def of_result(result: MigrationResult) -> Document:
     return {
         "success": result.success,
+        "direction": result.direction,
+        "dry_run": result.dry_run,
         "executed": [of_migration(item) for item in result.executed],
+        "skipped": [of_migration(item) for item in result.skipped],
         "failed": of_migration(result.failed) if result.failed else None,
         "backup": of_backup(result.backup) if result.backup else None,
         "restored": result.restored,
@@ -52,10 +82,40 @@ def of_result(result: MigrationResult) -> Document:
     }
 
 
+def of_baseline(lines: Sequence[AppliedMigration], database: str) -> Document:
+    return {"database": database, "recorded": [of_applied(item) for item in lines]}
+
+
+def of_repair(result: RepairResult, database: str) -> Document:
+    return {
+        "database": database,
+        "dry_run": result.dry_run,
+        "rechecksummed": [of_applied(item) for item in result.rechecksummed],
+        "forgotten": [of_applied(item) for item in result.forgotten],
+    }
+
+
+def of_lock(holder: LockInfo | None, database: str) -> Document:
+    return {"database": database, "held": holder is not None, "holder": _holder(holder)}
+
+
+def of_release(ended: LockInfo | None, database: str) -> Document:
+    return {"database": database, "ended": _holder(ended)}
+
+
+def _holder(holder: LockInfo | None) -> Document | None:
+    if holder is None:
+        return None
+    since = None if holder.since is None else _time(holder.since)
+    return {"name": holder.holder, "pid": holder.pid, "since": since, "doing": holder.doing}
+
+
 def of_migration(migration: Migration) -> Document:
     return {
+        "id": migration.id if migration.kind != "hook" else None,
         "version": migration.version,
         "name": migration.name,
+        "kind": migration.kind,
         "path": str(migration.up.path),
         "has_down": migration.down is not None,
     }
@@ -63,12 +123,16 @@ def of_migration(migration: Migration) -> Document:
 
 def of_applied(applied: AppliedMigration) -> Document:
     return {
+        "id": applied.id,
         "version": applied.version,
         "name": applied.name,
         "checksum": applied.checksum,
         "applied_at": _time(applied.applied_at),
         "applied_by": applied.applied_by,
         "duration": applied.duration,
+        "baseline": applied.baseline,
+        "run": applied.run,
+        "fingerprint": applied.fingerprint,
     }
 
 

@@ -25,6 +25,7 @@ from ..errors import (
     ToolMissing,
     ValidationFailed,
 )
+from .asking import Declined
 
 
 class Exit(IntEnum):
@@ -64,6 +65,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (BackupInvalid, Exit.VERIFICATION),
     (BackupFailed, Exit.BACKUP),
     (StorageFull, Exit.BACKUP),
+    (Declined, Exit.GENERAL),
 )
 
 # What a command's other failures (a folder that cannot be read, a missing permission) mean.
@@ -71,6 +73,8 @@ _COMMANDS = {
     "backup create": Exit.BACKUP,
     "backup restore": Exit.RESTORE,
     "backup verify": Exit.VERIFICATION,
+    "lock status": Exit.LOCK,
+    "lock release": Exit.LOCK,
 }
 
 
@@ -85,7 +89,7 @@ def exit_code(error: BaseException, command: str = "") -> Exit:
             return code
     if not isinstance(error, MsrError):
         return Exit.GENERAL
-    if command == "migrate" and isinstance(error, StorageError | ToolMissing):
+    if command in ("migrate", "down") and isinstance(error, StorageError | ToolMissing):
         # A backup to go back to that is not there is a setting of the run; anything else is the run's own backup.
         return Exit.VALIDATION if isinstance(error, BackupNotFound) else Exit.BACKUP
     return _COMMANDS.get(command, Exit.GENERAL)

@@ -1,4 +1,4 @@
-"""Results for a person: a few lines and tables. A table is never cut: where it is too wide, cells are folded."""
+"""What all results share on a terminal, and the backups. A table is never cut: where it is too wide, cells fold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..models import BackupInfo, Manifest, MigrationResult, PartEntry, Plan, RestoreInfo, VerifyInfo
+from ..models import BackupInfo, Manifest, PartEntry, RestoreInfo, VerifyInfo
 from ..observers.wording import count, printable, rate, seconds, size
 
 _PIPE_WIDTH = 1000
@@ -23,40 +23,17 @@ def console(stream: TextIO | None = None) -> Console:
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def show_plan(out: Console, plan: Plan, database: str) -> None:
-    line(out, f"{database}: {count(len(plan.applied), 'migration')} applied, {len(plan.pending)} pending")
-    if plan.applied or plan.pending:
-        table = _table("version", "name", "state", "applied at (UTC)", "took")
-        for applied in plan.applied:
-            when = f"{applied.applied_at:%Y-%m-%d %H:%M:%S}"
-            _row(table, str(applied.version), applied.name, "applied", when, seconds(applied.duration))
-        for pending in plan.pending:
-            _row(table, str(pending.version), pending.name, "pending", "", "", style="yellow")
-        out.print(table)
-    for issue in plan.issues:
-        line(out, f"{issue.severity}: {issue}", style="red" if issue.severity == "error" else "yellow")
-
-
-def show_result(out: Console, result: MigrationResult) -> None:
-    if not result.executed:
-        line(out, "Nothing to run: every migration is applied.")
-        return
-    line(out, f"{count(len(result.executed), 'migration')} applied in {seconds(result.duration)}:", style="green")
-    for migration in result.executed:
-        line(out, f"  {migration}")
-
-
 def show_backups(out: Console, backups: Sequence[BackupInfo], folder: str) -> None:
     if not backups:
         line(out, f"No backups in {folder}.")
         return
-    table = _table("file", "created (UTC)", "size", "rows", "data", "holds", "tags")
+    grid = table("file", "created (UTC)", "size", "rows", "data", "holds", "tags")
     for item in backups:
         tags = ", ".join(f"{key}={value}" for key, value in item.tags.items())
         created = f"{item.created:%Y-%m-%d %H:%M:%S}"
         holds = "everything" if item.complete else "data only"
-        _row(table, item.path.name, created, size(item.size), f"{item.rows:,}", size(item.raw_bytes), holds, tags)
-    out.print(table)
+        row(grid, item.path.name, created, size(item.size), f"{item.rows:,}", size(item.raw_bytes), holds, tags)
+    out.print(grid)
 
 
 def show_restore(out: Console, restore: RestoreInfo, database: str) -> None:
@@ -93,14 +70,14 @@ def show_manifest(out: Console, manifest: Manifest, *, path: str, file_size: int
     ]
     for name, fact in facts:
         line(out, f"{name:<8} {fact}")
-    table = _table("part", "kind", "rows", "data", "stored")
+    grid = table("part", "kind", "rows", "data", "stored")
     for name, kind, entries in _by_name(manifest.parts):
         rows, raw = sum(entry.rows for entry in entries), sum(entry.raw_bytes for entry in entries)
         stored = sum(chunk.size for entry in entries for chunk in entry.chunks)
         label = f"{name} ({len(entries)} slices)" if len(entries) > 1 else name
-        _row(table, label, kind, f"{rows:,}", size(raw), size(stored))
+        row(grid, label, kind, f"{rows:,}", size(raw), size(stored))
     if manifest.parts:
-        out.print(table)
+        out.print(grid)
 
 
 def show_error(out: Console, problem: str, hint: str) -> None:
@@ -130,13 +107,14 @@ def _by_name(parts: Iterable[PartEntry]) -> list[tuple[str, str, list[PartEntry]
 _NUMBERS = {"size", "rows", "data", "took", "stored"}
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+def table(*columns: str) -> Table:
+    """An empty table; `row` fills it."""
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
-        table.add_column(column, justify=justify, overflow="fold")
-    return table
+        made.add_column(column, justify=justify, overflow="fold")
+    return made
 
 
-def _row(table: Table, *cells: str, style: str | None = None) -> None:
+def row(table: Table, *cells: str, style: str | None = None) -> None:
     table.add_row(*(Text(printable(cell)) for cell in cells), style=style)

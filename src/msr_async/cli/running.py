@@ -19,7 +19,7 @@ import anyio
 
 from ..config import RollbackStrategy
 from ..errors import BackupInvalid, MsrError
-from ..events import Event, MigrationErred, Observer, RecoveryStarted, Restored, Warned
+from ..events import Event, MigrationErred, Observer, Planned, RecoveryStarted, Restored, Warned
 from ..observers.wording import doing
 from .documents import Document, of_error
 from .exits import Exit, exit_code
@@ -69,6 +69,7 @@ class Run:
         self._manners = manners
         self._doing = ""
         self._recovering = False
+        self._goes_down = False
         self._owed = False
         """A restore is due: a recovery began that counts only when it came to that."""
         self._story = ""
@@ -108,9 +109,13 @@ class Run:
         now = doing(event)
         self._doing = self._doing if now is None else now
         match event:
+            case Planned(plan=plan):
+                self._goes_down = plan.direction == "down"
             case RecoveryStarted(strategy=strategy):
-                self._recovering, self._owed = True, strategy == RollbackStrategy.BACKUP
-            case MigrationErred(direction="down"):
+                # A run that goes down has no `down`s to go back by: under BOTH only the backup is left.
+                self._recovering = True
+                self._owed = strategy == RollbackStrategy.BACKUP or self._goes_down
+            case MigrationErred(direction="down") if not self._goes_down:
                 self._owed = True
             case Restored():
                 self._owed = False

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
-from ..events import Event, MigrationStarted, PartProgress, Step, TransferStarted
-from .wording import count, printable, rate, seconds, size, tell
+from ..events import (
+    BatchFinished,
+    Event,
+    LockWaiting,
+    MigrationStarted,
+    PartProgress,
+    StatementProgress,
+    Step,
+    TransferStarted,
+)
+from .wording import advance, count, printable, rate, seconds, size, tell
 
 
 class LinesObserver:
@@ -35,10 +45,15 @@ class LinesObserver:
         self._clock = clock
         self._steps = _STEPS if steps else -1
         self._begun = self._spoke = 0.0
+        self._waited = -math.inf
         self._expected = self._moved = self._parts = self._finished = 0
 
     def __call__(self, event: Event) -> None:
         match event:
+            case LockWaiting():
+                if self._clock() - self._waited < self._every:
+                    return
+                self._waited = self._clock()
             case TransferStarted():
                 self._begun = self._spoke = self._clock()
                 self._expected, self._parts = event.raw_bytes, len(event.parts)
@@ -57,7 +72,11 @@ class LinesObserver:
                 self._steps -= self._steps > 0
                 self._spoke = self._clock()
                 self._write(f"{event.action}: {event.detail}")
+            case BatchFinished() | StatementProgress() if self._clock() - self._spoke >= self._every:
+                self._spoke = self._clock()
+                self._write(advance(event))
             case MigrationStarted():
+                self._spoke = self._clock()
                 verb = "running" if event.direction == "up" else "undoing"
                 self._write(f"{verb} {event.migration} ({event.position} of {event.total})")
         told = tell(event)

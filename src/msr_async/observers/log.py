@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import logging
 
-from ..events import Event, MigrationErred, MigrationStarted, PartProgress, RecoveryStarted, Step, Warned
-from .wording import tell
+from ..events import (
+    BatchFinished,
+    Drifted,
+    Event,
+    MigrationErred,
+    MigrationRetried,
+    MigrationStarted,
+    PartProgress,
+    RecoveryStarted,
+    StatementProgress,
+    Step,
+    Warned,
+)
+from .wording import advance, tell
 
 _logger = logging.getLogger("msr_async")
 _logger.addHandler(logging.NullHandler())  # or logging's last resort would print warnings to stderr by itself
@@ -24,6 +36,8 @@ def log_event(event: Event) -> None:
     elif isinstance(event, MigrationStarted):
         verb = "running" if event.direction == "up" else "undoing"
         _logger.log(level, "%s %s (%d of %d)", verb, event.migration, event.position, event.total)
+    elif isinstance(event, BatchFinished | StatementProgress):
+        _logger.log(level, "%s", advance(event))
     elif isinstance(event, PartProgress) and event.finished:
         _logger.log(level, "%s: %s done", event.action, event.part)
 
@@ -31,6 +45,6 @@ def log_event(event: Event) -> None:
 def _level(event: Event) -> int:
     if isinstance(event, MigrationErred):
         return logging.ERROR
-    if isinstance(event, Warned | RecoveryStarted):
+    if isinstance(event, Warned | RecoveryStarted | MigrationRetried | Drifted):
         return logging.WARNING
-    return logging.DEBUG if isinstance(event, Step | PartProgress) else logging.INFO
+    return logging.DEBUG if isinstance(event, Step | PartProgress | BatchFinished | StatementProgress) else logging.INFO

@@ -15,17 +15,20 @@ from rich.text import Text
 
 from ..events import (
     BackupCreated,
+    BatchFinished,
     Event,
+    LockWaiting,
     MigrationErred,
     MigrationFinished,
     MigrationStarted,
     PartProgress,
     RecoveryStarted,
     Restored,
+    StatementProgress,
     Step,
     TransferStarted,
 )
-from .wording import count, printable, seconds, shorten, size, tell
+from .wording import advance, count, printable, seconds, shorten, size, tell
 
 _MARKS = {
     "done": ("✓", "+", "green"),
@@ -78,6 +81,12 @@ class ProgressObserver:
         self._bars.refresh()
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, LockWaiting):
+            if "lock" in self._singles:  # said once, above its spinner
+                return
+            self._singles["lock"] = self._bars.add_task("waiting for the migration lock", total=None, kind="step")
+        else:
+            self._end("lock")
         match event:
             case TransferStarted():
                 self._clear()
@@ -90,9 +99,12 @@ class ProgressObserver:
                 self._singles["step"] = self._bars.add_task(label, total=None, kind="step")
             case MigrationStarted():
                 self._end("step")
+                self._end("migration")  # under PER_BATCH it is finished only when all are
                 place = f"({event.position} of {event.total})" if event.direction == "up" else "(undoing)"
                 label = printable(shorten(str(event.migration), 44))
                 self._singles["migration"] = self._bars.add_task(f"{label} {place}", total=None, kind="step")
+            case BatchFinished() | StatementProgress():
+                self._advance_migration(event)
             case MigrationFinished() | MigrationErred():
                 self._end("migration")
             case BackupCreated() | Restored() | RecoveryStarted():
@@ -104,6 +116,13 @@ class ProgressObserver:
             line.append(f"{mark[self._mark]} ", style=mark[2])
             line.append(printable(told.text), style="yellow" if told.mood == "warning" else "")
             self._console.print(line, soft_wrap=True)
+
+    def _advance_migration(self, event: BatchFinished | StatementProgress) -> None:
+        task = self._singles.get("migration")
+        if task is not None:
+            share = (event.done, event.total or None) if isinstance(event, StatementProgress) else (0, None)
+            label = printable(shorten(advance(event), 70))
+            self._bars.update(task, description=label, completed=share[0], total=share[1])
 
     def _advance(self, event: PartProgress) -> None:
         self._end("step")  # rows are moving: the phase before them is over
@@ -149,7 +168,7 @@ class ProgressObserver:
         self._end("total")
         self._end("step")
 
-    def _end(self, name: Literal["total", "step", "migration"]) -> None:
+    def _end(self, name: Literal["total", "step", "migration", "lock"]) -> None:
         task = self._singles.pop(name, None)
         if task is not None:
             self._bars.remove_task(task)

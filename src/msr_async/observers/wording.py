@@ -6,31 +6,37 @@ Sizes are decimal (1 MB is 1,000,000 bytes), as file managers and disks count th
 from __future__ import annotations
 
 from asyncio import CancelledError
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from ..errors import ScriptFailed
 from ..events import (
     BackupCreated,
     BackupDeleted,
+    BatchFinished,
+    Drifted,
     Event,
     LockWaiting,
     MigrationErred,
     MigrationFinished,
+    MigrationRetried,
     MigrationStarted,
+    Noticed,
     Planned,
     RecoveryStarted,
     Restored,
+    StatementProgress,
     Step,
     TransferStarted,
     Warned,
 )
+from ..models import Drift
 
 Mood: TypeAlias = Literal["done", "failed", "back", "warning", "plain"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
+class Told(Struct, frozen=True, kw_only=True):
     """One line for a person, and how it is meant."""
 
     mood: Mood
@@ -42,7 +48,10 @@ def tell(event: Event) -> Told | None:
     match event:
         case Planned(plan=plan):
             pending = len(plan.pending)
-            return Told(mood="plain", text=f"{count(pending, 'migration')} to run" if pending else "nothing to run")
+            verb = "run" if plan.direction == "up" else "undo"
+            return Told(
+                mood="plain", text=f"{count(pending, 'migration')} to {verb}" if pending else f"nothing to {verb}"
+            )
         case LockWaiting(holder=holder, waited=waited):
             return Told(mood="warning", text=f"waiting for the migration lock, held by {holder} ({seconds(waited)})")
         case MigrationFinished(migration=migration, direction=direction, duration=duration):
@@ -53,6 +62,15 @@ def tell(event: Event) -> Told | None:
             place = _where(error)
             name = "" if place.startswith(str(migration)) else f"{migration}: "
             return Told(mood="failed", text=f"{which}{name}{place}")
+        case MigrationRetried(migration=migration, attempt=attempt, delay=delay, error=error):
+            again = f"tried again in {seconds(delay)} (attempt {attempt} failed: {first_line(error)})"
+            return Told(mood="warning", text=f"{migration}: {again}")
+        case Noticed(migration=migration, severity=severity, message=message):
+            return Told(
+                mood="warning" if severity == "WARNING" else "plain", text=f"{migration}: {severity}: {message}"
+            )
+        case Drifted(drift=drift):
+            return Told(mood="warning", text=drifted(drift))
         case BackupCreated(backup=backup):
             took = "" if backup.duration is None else f"  {seconds(backup.duration)}"
             pace = "" if not backup.duration else f"  {rate(backup.raw_bytes, backup.duration)}"
@@ -88,10 +106,32 @@ def doing(event: Event) -> str | None:
             return "putting the database back"
         case Step(action="restore", detail=detail):
             return f"restoring ({detail})"
+        case BatchFinished(migration=migration, number=number):
+            return f"running {migration}, after batch {number}"
         case MigrationFinished() | MigrationErred() | BackupCreated() | Restored():
             return ""
         case _:
             return None
+
+
+def advance(event: BatchFinished | StatementProgress) -> str:
+    """How far a long migration has come."""
+    if isinstance(event, BatchFinished):
+        pace = f"{event.rate:,.0f} rows/s"
+        return f"{event.migration}: batch {event.number}, {count(event.total_rows, 'row')}, {pace}"
+    share = f" {event.done / event.total:.0%}" if event.total else ""
+    return f"{event.migration}: {event.phase}{share}"
+
+
+def drifted(drift: Drift) -> str:
+    """What was changed by hand, at most ten names."""
+    names = [
+        *(f"added {name}" for name in drift.added),
+        *(f"removed {name}" for name in drift.removed),
+        *(f"changed {name}" for name in drift.changed),
+    ]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"the schema was changed by hand since {drift.since}: {', '.join(names[:10])}{more}"
 
 
 def size(amount: float) -> str:

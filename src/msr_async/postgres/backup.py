@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import anyio
 import asyncpg
@@ -42,6 +43,11 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 1, 2
+"""
+_SUBSCRIPTIONS = """
+SELECT count(*) FROM pg_catalog.pg_stat_subscription s
+JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+JOIN pg_catalog.pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid
 """
 
 
@@ -109,7 +115,6 @@ class PostgresSnapshot:
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
         self._tool: schema.Tool | None = None
-        self._tool_missing = ""
         self._tables: dict[tuple[str, ...], tables.Table] = {}
         self._left_out: list[str] = []
         self.token = ""
@@ -117,14 +122,9 @@ class PostgresSnapshot:
 
     async def open(self, *, complete: bool) -> None:
         leader = self._leader
-        major = leader.get_server_version().major
         await refuse_pooler(leader, "a snapshot cannot be shared through it")
-        try:
-            self._tool = await schema.find(major)
-        except ToolMissing as error:
-            if complete:
-                raise
-            self._tool_missing = str(error)
+        if complete:
+            await self._find_tool()
         with translating("Locking the tables for the backup", leader):
             await leader.execute(f"SET lock_timeout = {int(self._lock_timeout * 1000)}")
             found = await self._lock_tables()
@@ -164,14 +164,15 @@ class PostgresSnapshot:
             await leader.execute(_BEGIN)
             # LOCK takes no snapshot: the first query after it does
             for start in range(0, len(before), 500):
-                names = ", ".join(f"ONLY {qualified(table.names)}" for table in before[start : start + 500])
+                block = before[start : start + 500]
+                names = ", ".join(f"ONLY {qualified((namespace, name))}" for _, _, namespace, name in block)
                 try:
                     await leader.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
                 except asyncpg.UndefinedTableError:
                     break  # dropped in between: look again
             else:
-                after = await self._list()
-                if [table.identity for table in after] == [table.identity for table in before]:
+                after = [_table(row) for row in await leader.fetch(tables.QUERY)]
+                if [table.identity for table in after] == before:
                     return after
             await leader.execute("ROLLBACK")
             before = await self._list()
@@ -179,8 +180,9 @@ class PostgresSnapshot:
             "Tables are being created and dropped all the time.", hint="Run the backup when that has ended."
         )
 
-    async def _list(self) -> list[tables.Table]:
-        return [_table(row) for row in await self._leader.fetch(tables.QUERY)]
+    async def _list(self) -> list[tables.Identity]:
+        found = await self._leader.fetch(tables.IDENTITIES)
+        return [(row["oid"], row["kind"], row["schema"], row["name"]) for row in found]
 
     async def dump(self, part: Part, send: Send, /) -> PartTotals:
         connection = await self._reader()
@@ -241,53 +243,56 @@ class PostgresSnapshot:
                 ) from error
 
     async def details(self) -> SnapshotDetails:
-        documents: dict[str, bytes] = {}
+        """The schema by pg_dump and the catalogue by the leader, side by side."""
+        schema_documents: dict[str, bytes] = {}
+        read: list[tuple[catalog.Catalog, dict[str, bytes], int]] = []
         notes: list[str] = []
-        leader = self._leader
-        if self._tool is not None:
-            documents.update(await self._schema(self._tool))
-        else:
-            notes.append(f"It holds rows but no schema: {self._tool_missing}")
+
+        async def take_schema() -> None:
+            try:
+                tool = await self._find_tool()
+                taken = await schema.dump(tool, self._target, snapshot=self.token, lock_timeout=self._lock_timeout)
+                schema_documents.update(taken)
+            except ToolMissing as error:
+                notes.append(f"It holds rows but no schema: {error}")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(take_schema)
+            read.append(await self._read_catalogue())
+        ((found, documents, subscriptions),) = read
         if self._left_out:
             shown = ", ".join(self._left_out[:10]) + (" ..." if len(self._left_out) > 10 else "")
             notes.append(f"It leaves out the rows of {len(self._left_out)} tables: {shown}.")
+        if subscriptions:
+            notes.append("It leaves out subscriptions: they belong to the server that follows another.")
+        return SnapshotDetails(
+            documents=schema_documents | documents,
+            fingerprint=found.fingerprint,
+            complete=bool(schema_documents) and not self._left_out,
+            notes=tuple(notes),
+        )
+
+    async def _read_catalogue(self) -> tuple[catalog.Catalog, dict[str, bytes], int]:
+        """What the leader knows; the last is the number of subscriptions."""
+        leader = self._leader
         async with self._leader_turn:
             with translating("Reading the catalogue", leader):
                 found = await catalog.read(leader)
-                documents[CATALOG] = found.encode()
-                documents[SEQUENCES] = await self._sequences()
-                documents[LARGE_OBJECTS] = (await leader.fetchval(_LARGE_OBJECTS)).encode()
-                subscriptions = (
-                    await leader.fetchval(
-                        "SELECT count(*) FROM pg_catalog.pg_stat_subscription s JOIN pg_catalog.pg_database d ON d.datname = "
-                        "pg_catalog.current_database() JOIN pg_catalog.pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid"
-                    )
-                    if await leader.fetchval(
-                        "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')"
-                    )
-                    else 0
+                documents = {
+                    CATALOG: found.encode(),
+                    SEQUENCES: await self._sequences(),
+                    LARGE_OBJECTS: (await leader.fetchval(_LARGE_OBJECTS)).encode(),
+                }
+                may_ask = await leader.fetchval(
+                    "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')"
                 )
-        if subscriptions:
-            notes.append("It leaves out subscriptions: they belong to the server that follows another.")
-        complete = self._tool is not None and not self._left_out
-        return SnapshotDetails(
-            documents=documents, fingerprint=found.fingerprint, complete=complete, notes=tuple(notes)
-        )
+                return found, documents, await leader.fetchval(_SUBSCRIPTIONS) if may_ask else 0
 
-    async def _schema(self, tool: schema.Tool) -> dict[str, bytes]:
-        """Both sections, side by side: each is mostly waiting for the catalogue."""
-        sections = {schema.PRE_DATA: "pre-data", schema.POST_DATA: "post-data"}
-        taken: dict[str, bytes] = {}
-
-        async def take(name: str, section: str) -> None:
-            taken[name] = await schema.dump_section(
-                tool, self._target, section=section, snapshot=self.token, lock_timeout=self._lock_timeout
-            )
-
-        async with anyio.create_task_group() as group:
-            for name, section in sections.items():
-                group.start_soon(take, name, section)
-        return {name: taken[name] for name in sections}
+    async def _find_tool(self) -> schema.Tool:
+        """Once: early where a backup without a schema is no use, else beside the rows."""
+        if self._tool is None:
+            self._tool = await schema.find(self._leader.get_server_version().major)
+        return self._tool
 
     async def _sequences(self) -> bytes:
         """Positions are not part of a snapshot; read after it, they are never behind its rows."""
@@ -303,8 +308,9 @@ class PostgresSnapshot:
         return json.dumps(states, ensure_ascii=False, indent=1).encode()
 
     async def close(self, *, abruptly: bool) -> None:
-        for connection in [*self._all, self._leader]:
-            await close(connection, abruptly=abruptly)
+        async with anyio.create_task_group() as group:  # each waits for its server's process to hang up
+            for connection in (*self._all, self._leader):
+                group.start_soon(partial(close, connection, abruptly=abruptly))
 
 
 def _table(row: asyncpg.Record) -> tables.Table:

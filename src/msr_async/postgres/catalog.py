@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
+from .asking import ask
 from .driver import Connection
+from .quoting import literal
 
 # Invalid indexes (left by a failed CREATE INDEX CONCURRENTLY) and NOT NULL constraints' own names (18) are not compared:
 # pg_dump leaves the former out, and a column says itself whether it is NOT NULL. Nor are a foreign key's copies, one for
@@ -170,6 +173,22 @@ UNION ALL
 SELECT 'rights', format('extension %I', extname), 'version ' || extversion FROM pg_extension
 """
 
+# An index and a sequence are only known by their own names: those of the hidden tables are looked up.
+_OBJECTS = r"""
+WITH object AS ({query}), hidden AS (
+  SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name FROM (VALUES {hidden}) h(space, relation)
+  JOIN pg_namespace n ON n.nspname = h.space JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.relation
+), index AS (
+  SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE i.indrelid IN (SELECT oid FROM hidden)
+)
+SELECT section || ' ' || name AS name,
+  left(encode(sha256(convert_to(coalesce(definition, ''), 'UTF8')), 'hex'), 16) AS hash
+FROM object o WHERE NOT EXISTS (SELECT FROM hidden h WHERE o.name IN (h.name, 'table ' || h.name) OR starts_with(o.name, h.name || '.'))
+  AND NOT (section = 'index' AND name IN (SELECT name FROM index))
+ORDER BY 1
+"""
+
 _PORTABLE_SECTIONS = (
     "schema",
     "relation",
@@ -185,8 +204,7 @@ _PORTABLE_SECTIONS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Catalog:
+class Catalog(Struct, frozen=True, kw_only=True):
     """A database's structure at one moment: definitions by section and name."""
 
     major: int
@@ -216,6 +234,17 @@ async def read(connection: Connection) -> Catalog:
         for section, name, definition in await connection.fetch(query):
             sections.setdefault(section, {})[name] = definition or ""
     return Catalog(major=major, sections=sections)
+
+
+async def objects(connection: Connection, hidden: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Every object with a short hash of its definition; read under the same condition.
+
+    Args:
+        hidden: tables that are left out with all that belongs to them, as schema and name.
+    """
+    pairs = ", ".join(f"({literal(schema)}, {literal(table)})" for schema, table in hidden)
+    lines = await ask(connection, _OBJECTS.format(query=_QUERY.strip(), hidden=pairs))
+    return {line["name"]: line["hash"] for line in lines}
 
 
 def differences(expected: Catalog, found: Catalog) -> list[str]:

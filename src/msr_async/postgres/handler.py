@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import asyncpg
 
 from ..errors import ConfigError, DatabaseError, ScriptFailed
-from ..models import DatabaseInfo, Issue, Script
-from ..protocols import TransactionConfig
-from .backup import PostgresBackup
+from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
+from ..protocols import Progress, WorkOptions
+from .asking import ask
 from .connecting import Target
 from .driver import Connection, Pool
-from .lock import PostgresLock
 from .schema_version import PostgresSchemaVersion
-from .session import EndedByScript, Session
-from .statements import Statement, inspect, place, split
-from .translating import is_lost, server_message, translate, translating
+from .session import EndedByScript, NotCommitted, Session
+from .translating import is_lost, is_transient, server_message, translate, translating
+
+if TYPE_CHECKING:
+    from .backup import PostgresBackup
+    from .lock import PostgresLock
+    from .watching import Watcher
 
 T = TypeVar("T")
 
@@ -76,8 +83,38 @@ class PostgresHandler:
         names = (version_schema, version_table)
         self._session = Session(self.target)
         self.schema_version = PostgresSchemaVersion(self._session, names)
-        self.lock = PostgresLock(self._session, names)
-        self.backup = PostgresBackup(self.target, self._session, self.describe, lock_timeout=lock_timeout)
+        self._names = names
+        self._lock_timeout = lock_timeout
+        self._watcher: Watcher | None = None
+
+    # Imported where they are needed: nothing pending is the usual run, and it only reads the history.
+
+    @cached_property
+    def lock(self) -> PostgresLock:
+        from .lock import PostgresLock
+
+        return PostgresLock(self._session, self._names)
+
+    @cached_property
+    def backup(self) -> PostgresBackup:
+        from .backup import PostgresBackup
+
+        return PostgresBackup(self.target, self._session, self.describe, lock_timeout=self._lock_timeout)
+
+    @classmethod
+    def from_env(cls) -> PostgresHandler:
+        """The database that MSR_DATABASE_URL (or DATABASE_URL) names; MSR_ENVIRONMENT says what it is.
+
+        Raises:
+            ConfigError: when neither is set.
+        """
+        url = os.environ.get("MSR_DATABASE_URL") or os.environ.get("DATABASE_URL")
+        if not url:
+            raise ConfigError(
+                "No database is named: DATABASE_URL is not set.",
+                hint="Set DATABASE_URL (or MSR_DATABASE_URL) to postgresql://user:password@host:5432/database.",
+            )
+        return cls(url, environment=os.environ.get("MSR_ENVIRONMENT") or None)
 
     def __repr__(self) -> str:
         return f"<PostgresHandler {self.name}>"
@@ -112,6 +149,8 @@ class PostgresHandler:
 
     async def __aexit__(self, *exc: object) -> None:
         with anyio.CancelScope(shield=True):
+            if self._watcher is not None:
+                await self._watcher.close()
             await self._session.close()
             if self._pool is not None and self._pool is not self._dsn:
                 with anyio.move_on_after(5) as scope:
@@ -129,11 +168,13 @@ class PostgresHandler:
         connection = await self._session.connection()
         target = await self.target()
         with translating("Asking the server which database this is", connection):
-            row = await connection.fetchrow(_DESCRIBE)
-            assert row is not None
+            (row,) = await ask(connection, _DESCRIBE)
             system = target.host
             if row["may_ask"]:
-                system = await connection.fetchval("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")
+                (answer,) = await ask(
+                    connection, "SELECT system_identifier::text AS id FROM pg_catalog.pg_control_system()"
+                )
+                system = answer["id"]
         return DatabaseInfo(
             kind="postgresql",
             name=row["name"],
@@ -145,41 +186,88 @@ class PostgresHandler:
         )
 
     def inspect(self, script: Script, /) -> Sequence[Issue]:
+        from .kinds import inspect
+
         return tuple(inspect(script)) if script.language == "sql" else ()
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], /, *, transaction: TransactionConfig | None) -> T:
-        try:
-            return await self._session.run(work, transaction=transaction is not None)
-        except EndedByScript:
-            raise ScriptFailed(
-                "the script ended the transaction that it runs in, so its change and its record are not one.",
-                hint="Take COMMIT and ROLLBACK out of it.",
-            ) from None
-        except asyncpg.PostgresError as error:
-            if is_lost(error):
-                raise translate(error, "Running a migration") from error
-            if isinstance(error, asyncpg.IntegrityConstraintViolationError):
-                raise DatabaseError(f"The transaction could not be committed: {server_message(error)}") from error
-            raise
+    async def review(self, scripts: Sequence[Script], /) -> Sequence[Issue]:
+        from . import linting
 
-    async def execute(self, conn: Connection, script: Script, /) -> None:
-        """Statement by statement, each a simple-protocol message, so that every error has its place in the file."""
-        for statement in split(script.text):
-            try:
-                await conn.execute(statement.text)
-            except asyncpg.PostgresError as error:
-                if is_lost(error):
-                    raise translate(error, f"Running {script.path}") from error
-                raise _script_failed(script, statement, error) from error
-            except (asyncpg.InterfaceError, OSError) as error:
-                raise translate(error, f"Running {script.path}", closed=conn.is_closed()) from error
+        connection = await self._session.prepared()
+        if not self._session.pooled:
+            return await linting.review(connection, scripts)
+        async with connection.transaction(readonly=True):  # through a proxy two messages may reach two servers
+            return await linting.review(connection, scripts)
+
+    def outside(self, script: Script, /) -> bool:
+        from .kinds import needs_no_transaction
+
+        return needs_no_transaction(script)
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], options: WorkOptions, /) -> T:
+        with _plainly("Running a migration"):
+            return await self._session.run(work, options)
+
+    async def execute(self, conn: Connection, script: Script, /, *, resume: str | None = None) -> None:
+        from . import applying, outside
+
+        if resume is None or conn.is_in_transaction():
+            await applying.execute(conn, script)
+        else:
+            await outside.execute(conn, self.schema_version, script, resume)
+
+    async def apply(
+        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
+    ) -> None:
+        from . import applying
+
+        with _plainly(f"Running {script.path}", script.path):
+            await applying.apply(self._session, self.schema_version, script, entry, direction, options)
+
+    def is_transient(self, error: BaseException, /) -> bool:
+        return is_transient(error)
+
+    async def progress(self) -> Progress | None:
+        from .watching import Watcher
+
+        if self._watcher is None:
+            self._watcher = Watcher(self._session.apart)
+        pid = self._session.pid
+        return None if pid is None else await self._watcher.progress(pid)
+
+    async def catalog(self) -> Mapping[str, str] | None:
+        from . import catalog
+
+        async def read(connection: Connection, begin: str) -> Mapping[str, str]:
+            with translating("Reading the catalogue", connection):
+                await connection.execute(f"{begin}; SET LOCAL search_path = ''; SET LOCAL jit = off")
+                found = await catalog.objects(connection, (book.names, book.notes_names))
+                await connection.execute("COMMIT")
+            return found
+
+        book = self.schema_version
+        return await self._session.whole(read, WorkOptions(), leaves_traces=False)
 
 
-def _script_failed(script: Script, statement: Statement, error: asyncpg.PostgresError) -> ScriptFailed:
-    position = getattr(error, "position", None)
-    offset = statement.offset + (int(position) - 1 if position else 0)
-    line, column = place(script.text, offset)
-    message = server_message(error)
-    if context := getattr(error, "context", None):
-        message += f" (in {str(context).splitlines()[0]})"
-    return ScriptFailed(message, path=script.path, line=line, column=column)
+@contextmanager
+def _plainly(doing: str, path: Path | None = None) -> Iterator[None]:
+    """What a unit of work can meet at its edges, in our words; what its work raised comes out as it is."""
+    try:
+        yield
+    except EndedByScript:
+        raise ScriptFailed(
+            "the script ended the transaction that it runs in, so its change and its record are not one.",
+            path=path,
+            hint="Take COMMIT and ROLLBACK out of it.",
+        ) from None
+    except NotCommitted as refused:
+        error = refused.__cause__
+        assert isinstance(error, asyncpg.PostgresError)
+        raise DatabaseError(
+            f"The transaction could not be committed: {server_message(error)}",
+            hint="A constraint that is checked at the end (DEFERRABLE) may be violated; nothing of it was kept.",
+        ) from error
+    except asyncpg.PostgresError as error:
+        if is_lost(error):
+            raise translate(error, doing) from error
+        raise

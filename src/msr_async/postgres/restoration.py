@@ -12,6 +12,7 @@ import asyncpg
 from ..errors import BackupDamaged, ConnectionLost, RestoreFailed, TargetRefused
 from ..models import DatabaseInfo, Manifest, Part, PartTotals, RestoreTotals
 from ..protocols import RestoreOptions
+from ..shielding import to_its_end
 from . import catalog, schema, tables
 from .claiming import begin_and_lock
 from .connecting import FRESH_SESSION, SESSION_SETTINGS, Target, close, refuse_pooler
@@ -19,7 +20,6 @@ from .driver import Connection
 from .feasibility import check_locks
 from .quoting import identifier, literal, qualified
 from .session import Session
-from .shielding import to_its_end
 from .statements import Statement
 from .translating import server_message, translating
 from .wiping import wipe
@@ -45,7 +45,7 @@ async def restoration(
 ) -> AsyncIterator[PostgresRestoration]:
     """The target is as before unless `finish()` came to its end."""
     expected = _check_backup(manifest, documents)
-    connection = await session.connection()
+    connection = await session.prepared()
     await refuse_pooler(connection, "a restore needs a session of its own")
     if not manifest.complete and not (await describe()).empty:
         raise TargetRefused(

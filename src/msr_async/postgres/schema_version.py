@@ -1,84 +1,186 @@
-"""The history, in a table of the migrated database."""
+"""The history, in a table of the migrated database, and beside it a table of notes about work under way."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import msgspec
 
-from ..errors import DatabaseError
-from ..models import AppliedMigration, Version
+from ..errors import DatabaseError, PermissionMissing
+from ..models import AppliedMigration
+from .asking import ask, ask_text
 from .connecting import OWN_ROLE
 from .driver import Connection
 from .quoting import literal, qualified
 from .session import Session
 from .translating import translating
+from .watching import OURS
 
 _COMMENT = "history of migrations, kept by msr_async"
-_COLUMNS = "version, name, checksum, applied_at, duration, applied_by"
+_NOTES_COMMENT = "work under way, noted by msr_async"
+_LONGEST_NAME = 63
+# As our own login, whatever role the script has taken on; LOCAL, so that outside of a transaction the script keeps it.
+_OWN_ROLE_HERE = "SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE"
+_COLUMNS = "id, version, name, checksum, applied_at, duration, applied_by, baseline, run, fingerprint"
+_NOW = "pg_catalog.clock_timestamp()"
+_TAKEN = f"pg_catalog.date_part('epoch', {_NOW} OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp())"
 
 
 class _Row(msgspec.Struct):
-    version: int
+    id: str
+    version: int | None
     name: str
     checksum: str
     applied_at: datetime
     duration: float
     applied_by: str
+    baseline: bool
+    run: str
+    fingerprint: str
 
 
 class PostgresSchemaVersion:
-    """The book of what was applied: one row a migration, the version as primary key."""
+    """The book of what was applied: one row a migration, its id as primary key."""
 
     def __init__(self, session: Session, names: tuple[str, str]) -> None:
         self._session = session
         self.names = names
+        schema, name = names
+        self.notes_names = (schema, f"{name[: _LONGEST_NAME - len('_notes')]}_notes")
         self._table = qualified(names)
+        self._notes = qualified(self.notes_names)
 
     async def applied(self) -> Sequence[AppliedMigration]:
+        order = 'ORDER BY version NULLS LAST, id COLLATE pg_catalog."C"'
+        query = f"SELECT pg_catalog.row_to_json(b) FROM (SELECT {_COLUMNS} FROM {self._table} {order}) b"
+        lines = await self._read(query, self.names)
+        return tuple(_entry(msgspec.json.decode(line, type=_Row)) for line in lines)
+
+    async def note(self, key: str, /) -> Any:
+        lines = await self._read(f"SELECT value FROM {self._notes} WHERE key = {literal(key)}", self.notes_names)
+        return msgspec.json.decode(lines[0]) if lines else None
+
+    async def _read(self, query: str, names: tuple[str, str]) -> list[bytes]:
+        """Nothing where there is no such table: reading never makes one."""
         connection = await self._session.connection()
-        received = bytearray()
-
-        async def receive(piece: bytes) -> None:
-            received.extend(piece)
-
-        # COPY is one round trip, a prepared SELECT two. JSON holds no control characters: csv with these never quotes.
-        query = f"SELECT row_to_json(b) FROM (SELECT {_COLUMNS} FROM {self._table} ORDER BY version) b"
-        with translating(f"Reading the history in {'.'.join(self.names)}", connection):
+        with translating(f"Reading the history in {'.'.join(names)}", connection):
             try:
-                await connection.copy_from_query(query, output=receive, format="csv", delimiter="\x02", quote="\x01")
+                return await ask_text(connection, query)
             except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-                return ()
+                return []
             except asyncpg.UndefinedColumnError as error:
                 raise DatabaseError(
-                    f"The table {'.'.join(self.names)} is not a history of msr_async's.",
+                    f"The table {'.'.join(names)} is not a history of msr_async's.",
                     hint="Choose another name: PostgresHandler(..., version_table=...).",
                 ) from error
-        rows = [msgspec.json.decode(line, type=_Row) for line in bytes(received).splitlines()]
-        return tuple(AppliedMigration(**msgspec.structs.asdict(row)) for row in rows)
 
-    async def ensure(self) -> None:
+    async def ensure(self, conn: Connection, /) -> None:
         schema, name = self.names
-        connection = await self._session.connection()
-        with translating(f"Making the history table {schema}.{name}", connection):
+        with translating(f"Making the history table {schema}.{name}", conn):
+            (there,) = await ask(
+                conn,
+                f"SELECT pg_catalog.to_regclass({literal(self._table)}) IS NOT NULL "
+                f"AND pg_catalog.to_regclass({literal(self._notes)}) IS NOT NULL AS both",
+            )
+            if there["both"]:
+                return  # a user who may write to them need not be one who may make them
             # one message; IF NOT EXISTS alone races, but the migration lock is held here
-            await connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {self._table} (version bigint PRIMARY KEY, name text NOT NULL, "
-                "checksum text NOT NULL, applied_at timestamptz NOT NULL, duration double precision NOT NULL, "
-                f"applied_by text NOT NULL); COMMENT ON TABLE {self._table} IS {literal(_COMMENT)}"
+            await conn.execute(
+                f"{OURS}CREATE TABLE IF NOT EXISTS {self._table} (id text PRIMARY KEY, version bigint, "
+                "name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL, "
+                "duration double precision NOT NULL, applied_by text NOT NULL, baseline boolean NOT NULL, "
+                "run text NOT NULL, fingerprint text NOT NULL); "
+                f"CREATE TABLE IF NOT EXISTS {self._notes} (key text PRIMARY KEY, value jsonb NOT NULL, "
+                "noted_at timestamptz NOT NULL); "
+                f"COMMENT ON TABLE {self._table} IS {literal(_COMMENT)}; "
+                f"COMMENT ON TABLE {self._notes} IS {literal(_NOTES_COMMENT)}"
             )
 
-    async def record(self, conn: Connection, entry: AppliedMigration, /) -> None:
-        with translating(f"Recording {entry} in the history", conn):
-            await conn.execute(OWN_ROLE)  # a script may SET ROLE, so that what it makes belongs to that one
-            await conn.execute(
-                f"INSERT INTO {self._table} ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)",
-                entry.version, entry.name, entry.checksum, entry.applied_at, entry.duration, entry.applied_by,
-            )  # fmt: skip
+    async def record(self, conn: Connection, entry: AppliedMigration, /, *, replace: bool = False) -> None:
+        await self.write(conn, f"{OWN_ROLE}; {self.recording(entry, replace=replace)}", f"Recording {entry}")
 
-    async def forget(self, conn: Connection, version: Version, /) -> None:
-        with translating(f"Striking {version} out of the history", conn):
-            await conn.execute(OWN_ROLE)
-            await conn.execute(f"DELETE FROM {self._table} WHERE version = $1", version)
+    async def forget(self, conn: Connection, id: str, /) -> None:
+        await self.write(conn, f"{OWN_ROLE}; {self.forgetting(id)}", f"Striking {id} out of the history")
+
+    async def keep_note(self, conn: Connection, key: str, value: Any, /) -> None:
+        await self.write(conn, self.noting(key, value), f"Keeping the note {key}")
+
+    async def write(self, conn: Connection, sql: str, doing: str) -> None:
+        """Send what `recording`, `forgetting` or `noting` made."""
+        with translating(doing, conn):
+            try:
+                await conn.execute(sql)
+            except asyncpg.PostgresError as error:
+                if (ours := self.refusal(error, doing)) is not None:
+                    raise ours from error
+                raise
+
+    # -- the words, for whoever sends them together with others ---------------------------------------
+
+    def recording(self, entry: AppliedMigration, *, replace: bool, anew: bool = False) -> str:
+        """Write a line; `anew` takes time and duration from the transaction that it is written in."""
+        applied_at = _NOW if anew else f"{literal(entry.applied_at.astimezone(UTC).isoformat())}::timestamptz"
+        values = (
+            literal(entry.id),
+            "NULL" if entry.version is None else str(int(entry.version)),
+            literal(entry.name),
+            literal(entry.checksum),
+            applied_at,
+            _TAKEN if anew else repr(float(entry.duration)),
+            literal(entry.applied_by),
+            "true" if entry.baseline else "false",
+            literal(entry.run),
+            literal(entry.fingerprint),
+        )
+        line = f"INSERT INTO {self._table} ({_COLUMNS}) VALUES ({', '.join(values)})"
+        return f"{self.forgetting(entry.id)}; {line}" if replace else line
+
+    def forgetting(self, id: str) -> str:
+        return f"DELETE FROM {self._table} WHERE id = {literal(id)}"
+
+    def noting(self, key: str, value: Any) -> str:
+        """Write or strike out a note, as our own login; outside of a transaction all of it is one."""
+        if value is None:
+            return f"{_OWN_ROLE_HERE}; DELETE FROM {self._notes} WHERE key = {literal(key)}"
+        return (
+            f"{_OWN_ROLE_HERE}; INSERT INTO {self._notes} (key, value, noted_at) "
+            f"VALUES ({literal(key)}, {literal(json.dumps(value))}::jsonb, {_NOW}) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value, noted_at = excluded.noted_at"
+        )
+
+    def refusal(self, error: asyncpg.PostgresError, doing: str) -> DatabaseError | None:
+        """The error in our words, if it is the history's and no other table's."""
+        where = ".".join(self.names)
+        if isinstance(error, asyncpg.UniqueViolationError) and _table_of(error) == self.names:
+            return DatabaseError(
+                f"{doing}: another run has applied it meanwhile.",
+                hint="Nothing of this attempt was kept; look at `status`, then run again.",
+            )
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            return PermissionMissing(
+                f"{doing}: this user may not write to {where}.",
+                hint=f"GRANT INSERT, UPDATE, DELETE ON {where}, {'.'.join(self.notes_names)} to it.",
+            )
+        return None
+
+
+def _table_of(error: asyncpg.PostgresError) -> tuple[object, object]:
+    return getattr(error, "schema_name", None), getattr(error, "table_name", None)
+
+
+def _entry(row: _Row) -> AppliedMigration:
+    return AppliedMigration(
+        version=row.version,
+        name=row.name,
+        checksum=row.checksum,
+        applied_at=row.applied_at,
+        duration=row.duration,
+        applied_by=row.applied_by,
+        baseline=row.baseline,
+        run=row.run,
+        fingerprint=row.fingerprint,
+    )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 
-from ..models import Issue, Script
+from msgspec import Struct
 
 _TOKEN = re.compile(
     r"""
@@ -31,24 +31,69 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_CLOSED_ESCAPES = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Statement:
+_SPECIAL = re.compile(r"""['"$]|/\*|\batomic\b""", re.IGNORECASE)
+_LINE_COMMENT = re.compile(r"--[^\n]*")
+_PLAIN_WORD = re.compile(r"\d[\w.]*|([^\W\d][\w$]*)")
+_FIRST_WORDS = 4
+_REMEMBERED = 1024
+
+
+class Statement(Struct, frozen=True):
     """One statement without its semicolon; `offset` is where it starts in the text it was cut from, in characters."""
 
     text: str
     offset: int
     words: tuple[str, ...]
     """Its first words in upper case, up to four, to tell what kind it is."""
+    closed: bool = True
+    """False when a quote or a comment in it never ends, so that it would swallow whatever is sent after it."""
 
 
-def split(sql: str) -> Iterator[Statement]:
+@lru_cache(maxsize=_REMEMBERED)
+def split(sql: str) -> tuple[Statement, ...]:
     """The statements of `sql` in order; comments between them and empty ones are left out."""
+    plain = None if _SPECIAL.search(sql) else _split_plain(sql)
+    return tuple(_split(sql)) if plain is None else plain
+
+
+def _split_plain(sql: str) -> tuple[Statement, ...] | None:
+    """The same where nothing but parentheses can hide a semicolon, at a tenth of the time; None where one may."""
+    code = _LINE_COMMENT.sub(_blank, sql) if "--" in sql else sql
+    found: list[Statement] = []
+    offset = 0
+    for piece in code.split(";"):
+        if piece.count("(") != piece.count(")") or piece.count("[") != piece.count("]"):
+            return None
+        if text := piece.strip():
+            start = offset + piece.index(text[0])
+            found.append(Statement(sql[start : offset + len(piece)].rstrip(), start, _plain_words(text)))
+        offset += len(piece) + 1
+    return tuple(found)
+
+
+def _blank(comment: re.Match[str]) -> str:
+    return " " * len(comment[0])
+
+
+def _plain_words(text: str) -> tuple[str, ...]:
+    words: list[str] = []
+    for match in _PLAIN_WORD.finditer(text):
+        if word := match[1]:
+            words.append(word.upper())
+            if len(words) == _FIRST_WORDS:
+                break
+    return tuple(words)
+
+
+def _split(sql: str) -> Iterator[Statement]:
     position, start, depth, atomic = 0, -1, 0, 0
     words: list[str] = []
     previous = ""
+    closed = True
     while position < len(sql):
         match = _TOKEN.match(sql, position)
         assert match is not None  # `other` takes any character
@@ -57,18 +102,26 @@ def split(sql: str) -> Iterator[Statement]:
         if kind == "space" or kind == "line_comment":
             continue
         if kind == "block_comment":
-            position = _after_comment(sql, position)
+            if (after := _after_comment(sql, position)) is None:
+                closed, position = False, len(sql)
+            else:
+                position = after
             continue
         if kind == "end" and depth == 0 and atomic == 0:
             if start >= 0:
-                yield Statement(text=sql[start : match.start()].rstrip(), offset=start, words=tuple(words))
+                yield Statement(sql[start : match.start()].rstrip(), start, tuple(words))
             start, words, previous = -1, [], ""
             continue
         if start < 0:
             start = match.start()
         if kind == "dollar":
             closing = sql.find(token, position)
-            position = len(sql) if closing < 0 else closing + len(token)
+            closed = closing >= 0
+            position = closing + len(token) if closed else len(sql)
+        elif kind == "string" or kind == "quoted":
+            closed = token.count(token[0]) % 2 == 0
+        elif kind == "escape_string":
+            closed = _CLOSED_ESCAPES.fullmatch(token) is not None
         elif kind == "open":
             depth += 1
         elif kind == "close":
@@ -80,63 +133,21 @@ def split(sql: str) -> Iterator[Statement]:
             elif word == "ATOMIC" and previous == "BEGIN":
                 atomic = 1
             previous = word
-            if len(words) < 4:
+            if len(words) < _FIRST_WORDS:
                 words.append(word)
     if start >= 0:
-        yield Statement(text=sql[start:].rstrip(), offset=start, words=tuple(words))
+        yield Statement(sql[start:].rstrip(), start, tuple(words), closed)
 
 
-def _after_comment(sql: str, position: int) -> int:
+def _after_comment(sql: str, position: int) -> int | None:
     depth = 1
     for edge in _COMMENT_EDGE.finditer(sql, position):
         depth += 1 if edge.group() == "/*" else -1
         if depth == 0:
             return edge.end()
-    return len(sql)
+    return None
 
 
 def place(text: str, offset: int) -> tuple[int, int]:
     """Line and column, both from 1, of a character of a text."""
     return text.count("\n", 0, offset) + 1, offset - (text.rfind("\n", 0, offset) + 1) + 1
-
-
-_OUTSIDE = {
-    ("VACUUM",), ("ALTER", "SYSTEM"), ("CREATE", "DATABASE"), ("DROP", "DATABASE"), ("CREATE", "TABLESPACE"),
-    ("DROP", "TABLESPACE"), ("CREATE", "SUBSCRIPTION"), ("DROP", "SUBSCRIPTION"), ("DISCARD", "ALL"),
-}  # fmt: skip
-_ENDS_TRANSACTION = {"BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK"}
-
-
-def _outside(words: tuple[str, ...]) -> str:
-    """What the statement is called if it refuses to run in a transaction."""
-    if "CONCURRENTLY" in words and words[0] != "REFRESH":
-        return " ".join(words[: words.index("CONCURRENTLY") + 1])
-    return next((" ".join(start) for start in _OUTSIDE if words[: len(start)] == start), "")
-
-
-def inspect(script: Script) -> Iterator[Issue]:
-    """What cannot work in a migration, each at its line."""
-    for statement in split(script.text):
-        line, _ = place(script.text, statement.offset)
-        words = statement.words
-        first = words[0] if words else ""
-        code = message = ""
-        if statement.text.startswith("\\"):
-            code = "psql-command"
-            message = f"{statement.text.split()[0]} is a command of psql, not SQL: take it out of the script."
-        elif first == "PREPARE" and words[1:2] == ("TRANSACTION",):
-            code, message = "transaction-control", "PREPARE TRANSACTION cannot be used in a migration."
-        elif first in _ENDS_TRANSACTION and not (first == "ROLLBACK" and "TO" in words[1:3]):
-            code = "transaction-control"
-            message = (
-                f"{first} must not stand in a migration: script and history are one transaction, and msr_async runs it."
-            )
-        elif what := _outside(words):
-            code = "no-transaction"
-            message = (
-                f"{what} cannot run in a transaction, and every migration runs in one: run it outside of msr_async."
-            )
-        elif first == "COPY" and re.search(r"\b(?:from\s+stdin|to\s+stdout)\b", statement.text, re.IGNORECASE):
-            code, message = "copy-stdin", "COPY FROM STDIN and TO STDOUT need a client: use INSERT, or a .py migration."
-        if code:
-            yield Issue(code=code, severity="error", message=message, path=script.path, line=line)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from msgspec import Struct
 
 from ..models import Column, Part, Selection
 from .quoting import identifier, qualified
@@ -22,17 +24,8 @@ _LO_PIECE = 262_144
 
 # Leaf tables only: a partitioned root has no rows of its own. Of an extension's tables only those that it marked as
 # holding the user's configuration, with the condition that it gave (pg_extension_config_dump).
-QUERY = """
-SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, coalesce(e.condition, '') AS condition, e.oid IS NOT NULL AS config,
-  coalesce(pg_catalog.pg_relation_size(c.oid), 0) AS heap, coalesce(pg_catalog.pg_table_size(c.oid), 0) AS total,
-  c.relkind = 'r' AND c.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'heap') AS heap_am,
-  pg_catalog.row_security_active(c.oid) AS hidden_rows,
-  (SELECT format('%s.%s', rn.nspname, r.relname) FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
-     WHERE r.oid = pg_catalog.pg_partition_root(c.oid)) AS root,
-  (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
-  (SELECT array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS types
+_IDENTITY = "SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind"
+_FROM = """
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
   SELECT x.oid, x.extcondition[array_position(x.extconfig, c.oid)] AS condition FROM pg_catalog.pg_extension x WHERE c.oid = ANY (x.extconfig)
@@ -42,12 +35,26 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_
     SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 ORDER BY c.oid
 """
+IDENTITIES = _IDENTITY + _FROM
+"""Enough to lock them by."""
+QUERY = f"""{_IDENTITY}, coalesce(e.condition, '') AS condition, e.oid IS NOT NULL AS config,
+  coalesce(pg_catalog.pg_relation_size(c.oid), 0) AS heap, coalesce(pg_catalog.pg_table_size(c.oid), 0) AS total,
+  c.relkind = 'r' AND c.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'heap') AS heap_am,
+  pg_catalog.row_security_active(c.oid) AS hidden_rows,
+  (SELECT format('%s.%s', rn.nspname, r.relname) FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+     WHERE r.oid = pg_catalog.pg_partition_root(c.oid)) AS root,
+  (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
+  (SELECT array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS types{_FROM}"""
 
 LARGE_OBJECT_BYTES = "SELECT coalesce(sum(relpages), 0)::bigint * 2048 FROM pg_catalog.pg_class WHERE relname = 'pg_largeobject' AND relnamespace = 'pg_catalog'::regnamespace"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
+Identity: TypeAlias = tuple[int, str, str, str]
+
+
+class Table(Struct, frozen=True, kw_only=True):
     """A table as the catalogue tells of it. `kind` is pg_class's letter: r has rows, p is a partitioned root."""
 
     oid: int
@@ -72,7 +79,7 @@ class Table:
         return f"{self.schema}.{self.name}"
 
     @property
-    def identity(self) -> tuple[int, str, str, str]:
+    def identity(self) -> Identity:
         """What must be the same before and after the locks are taken."""
         return (self.oid, self.kind, self.schema, self.name)
 

@@ -10,6 +10,7 @@ import asyncpg
 from ..errors import ConnectionFailed, ConnectionLost, DatabaseError, LockTimeout, MsrError, PermissionMissing
 from .driver import Connection
 
+_TRANSIENT_STATES = {"40001", "40P01", "55P03"}
 _LOST_STATES = {"57P01", "57P02", "57P03", "57P05"}
 
 
@@ -28,6 +29,18 @@ def is_lost(error: BaseException) -> bool:
         state = getattr(error, "sqlstate", "") or ""
         return state.startswith("08") or state in _LOST_STATES
     return isinstance(error, OSError)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether it, or what caused it, is a deadlock, a serialisation failure or a lock that was not had in time."""
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        if getattr(cause, "sqlstate", None) in _TRANSIENT_STATES and isinstance(cause, asyncpg.PostgresError):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__
+    return False
 
 
 def translate(error: BaseException, doing: str, *, closed: bool = False) -> MsrError:

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from .memory import MemoryConnection, MemoryDatabase, MemoryHandler
+from .memory import Conflict, MemoryConnection, MemoryDatabase, MemoryHandler
 
-__all__ = ["MemoryConnection", "MemoryDatabase", "MemoryHandler"]
+__all__ = ["Conflict", "MemoryConnection", "MemoryDatabase", "MemoryHandler"]

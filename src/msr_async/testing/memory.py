@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import TypeVar
 
 import anyio.lowlevel
+from msgspec.structs import replace
 
-from ..errors import ConnectionFailed, DatabaseError, ScriptFailed
-from ..models import AppliedMigration, DatabaseInfo, Issue, Script, Version
-from ..protocols import Backup, Lock, SchemaVersion, TransactionConfig
+from ..errors import ConnectionFailed
+from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
+from ..protocols import Backup, Lock, Progress, SchemaVersion, WorkOptions
+from . import memory_scripts
 from .memory_backup import MemoryBackup
-from .memory_data import BOOK, MemoryConnection, MemoryDatabase
+from .memory_book import MemoryBook
+from .memory_data import BOOK, NOTES, Conflict, MemoryConnection, MemoryDatabase
 from .memory_lock import MemoryLock
 
 T = TypeVar("T")
-
-
-class MemoryBook:
-    """The history, kept as one of the tables."""
-
-    def __init__(self, database: MemoryDatabase, check_open: Callable[[], None]) -> None:
-        self._database = database
-        self._check_open = check_open
-
-    async def applied(self) -> Sequence[AppliedMigration]:
-        self._check_open()
-        await anyio.lowlevel.checkpoint()
-        rows = [json.loads(text) for text in self._database.tables.get(BOOK, {}).values()]
-        return sorted((_entry(row) for row in rows), key=lambda entry: entry.version)
-
-    async def ensure(self) -> None:
-        self._check_open()
-        await MemoryConnection(self._database, transaction=False).create(BOOK)
-
-    async def record(self, conn: MemoryConnection, entry: AppliedMigration, /) -> None:
-        if await conn.get(BOOK, str(entry.version)) is not None:
-            raise DatabaseError(f"{entry} is recorded already.", hint="Another run applied it.")
-        row = {"version": entry.version, "name": entry.name, "checksum": entry.checksum}
-        row |= {"applied_at": entry.applied_at.isoformat(), "duration": entry.duration, "applied_by": entry.applied_by}
-        await conn.put(BOOK, str(entry.version), row)
-
-    async def forget(self, conn: MemoryConnection, version: Version, /) -> None:
-        await conn.delete(BOOK, str(version))
-
-
-def _entry(row: Mapping[str, Any]) -> AppliedMigration:
-    return AppliedMigration(**{**row, "applied_at": datetime.fromisoformat(row["applied_at"])})
 
 
 class MemoryHandler:
@@ -121,30 +93,66 @@ class MemoryHandler:
         )
 
     def inspect(self, script: Script, /) -> Sequence[Issue]:
-        message = "A database in memory has no SQL. Write a Python migration."
-        return [Issue(code="no-sql", severity="error", message=message, path=script.path)]
+        return memory_scripts.inspect(script) if script.language == "sql" else ()
 
-    async def run(
-        self, work: Callable[[MemoryConnection], Awaitable[T]], /, *, transaction: TransactionConfig | None
-    ) -> T:
+    async def review(self, scripts: Sequence[Script], /) -> Sequence[Issue]:
         self._check_open()
-        connection = MemoryConnection(self.database, transaction=transaction is not None)
+        await anyio.lowlevel.checkpoint()
+        return ()
+
+    def outside(self, script: Script, /) -> bool:
+        return memory_scripts.outside(script)
+
+    async def run(self, work: Callable[[MemoryConnection], Awaitable[T]], options: WorkOptions, /) -> T:
+        self._check_open()
+        connection = MemoryConnection(self.database, transaction=options.transaction)
         try:
             result = await work(connection)
-            await anyio.lowlevel.checkpoint()  # a cancellation that came before the commit still undoes it
-            connection.commit()
+            # A cancellation that came before the commit still undoes it, and so does a lock that somebody released.
+            await self._lock.check()
+            if options.commit:
+                connection.commit()
         finally:
             connection.end()
         return result
 
-    async def execute(self, conn: MemoryConnection, script: Script, /) -> None:
-        raise ScriptFailed(
-            "A database in memory has no SQL.", path=script.path, hint="Write a Python migration instead."
-        )
+    async def execute(self, conn: MemoryConnection, script: Script, /, *, resume: str | None = None) -> None:
+        await memory_scripts.execute(conn, self._book, script, resume)
+
+    async def apply(
+        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
+    ) -> None:
+        started = time.monotonic()
+
+        async def work(conn: MemoryConnection) -> None:
+            await self.execute(conn, script)
+            if direction == "up":
+                now, duration = datetime.now(UTC), time.monotonic() - started
+                line = replace(entry, applied_at=now, duration=duration)
+                await self._book.record(conn, line, replace=entry.version is None)
+            else:
+                await self._book.forget(conn, entry.id)
+
+        await self.run(work, options)
+
+    def is_transient(self, error: BaseException, /) -> bool:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, Conflict):
+            cause = cause.__cause__
+        return cause is not None
+
+    async def progress(self) -> Progress | None:
+        return None
+
+    async def catalog(self) -> Mapping[str, str] | None:
+        self._check_open()
+        await anyio.lowlevel.checkpoint()
+        names = self.database.tables.keys() - {BOOK, NOTES}
+        return {f"table {name}": hashlib.sha256(name.encode()).hexdigest()[:16] for name in names}
 
     def _check_open(self) -> None:
         if not self._open:
             raise ConnectionFailed(f"{self._name} is not open.", hint="Use it inside `async with`.")
 
 
-__all__ = ["BOOK", "MemoryConnection", "MemoryDatabase", "MemoryHandler"]
+__all__ = ["BOOK", "NOTES", "Conflict", "MemoryConnection", "MemoryDatabase", "MemoryHandler"]

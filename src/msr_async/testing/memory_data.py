@@ -21,6 +21,12 @@ Table: TypeAlias = Mapping[str, str]
 
 BOOK = "schema_version"
 """The table that holds the history."""
+NOTES = "schema_version_notes"
+"""The table beside it."""
+
+
+class Conflict(DatabaseError):
+    """Another transaction was in the way; the same work, tried again, may well succeed."""
 
 
 class MemoryDatabase:
@@ -38,11 +44,11 @@ class MemoryDatabase:
         """Make a transaction's tables the committed ones; None drops a table.
 
         Raises:
-            DatabaseError: somebody else changed one of them since the transaction began.
+            Conflict: somebody else changed one of them since the transaction began.
         """
         for name in changed:
             if self.tables.get(name) is not base.get(name):
-                raise DatabaseError(f"Table {name} was changed by another transaction.", hint="Run it again.")
+                raise Conflict(f"Table {name} was changed by another transaction.", hint="Run it again.")
         kept = {name: table for name, table in self.tables.items() if name not in changed}
         self.tables = {**kept, **{name: table for name, table in changed.items() if table is not None}}
 
@@ -56,6 +62,10 @@ class MemoryConnection:
         self._ended = False
         self._base = database.tables
         self._changed: dict[str, dict[str, str] | None] = {}
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._transaction
 
     async def put(self, table: str, key: str, row: Any) -> None:
         """Write a row, making the table if it is not there."""

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import anyio
+import anyio.lowlevel
 
-from ..errors import LockNotAcquired
+from ..errors import ConnectionLost, LockNotAcquired
 from ..models import LockInfo
 from .memory_data import MemoryDatabase
 
@@ -21,6 +22,7 @@ class MemoryLock:
     def __init__(self, database: MemoryDatabase, name: str) -> None:
         self._database = database
         self._name = name
+        self._held: LockInfo | None = None
 
     @asynccontextmanager
     async def hold(self, *, timeout: float, waiting: Callable[[LockInfo | None, float], None]) -> AsyncIterator[None]:
@@ -34,12 +36,24 @@ class MemoryLock:
             waiting(holder, waited)
             await anyio.sleep(min(pause, timeout - waited))
             pause = min(2 * pause, 0.1)
-        self._database.holder = LockInfo(holder=self._name, pid=os.getpid(), since=datetime.now(UTC))
+        self._database.holder = self._held = LockInfo(holder=self._name, pid=os.getpid(), since=datetime.now(UTC))
         try:
             yield
         finally:
-            self._database.holder = None
+            if self._database.holder is self._held:
+                self._database.holder = None
+            self._held = None
 
     async def status(self) -> LockInfo | None:
         await anyio.lowlevel.checkpoint()
         return self._database.holder
+
+    async def check(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self._held is not None and self._database.holder is not self._held:
+            raise ConnectionLost("The migration lock was lost.", hint="Look who released it, then run again.")
+
+    async def release(self) -> LockInfo | None:
+        await anyio.lowlevel.checkpoint()
+        holder, self._database.holder = self._database.holder, None
+        return holder

@@ -23,7 +23,7 @@ from ...models import (
     SnapshotDetails,
     Totals,
 )
-from ...protocols import Backup, DatabaseMigrationHandler, Restoration, RestoreOptions, Snapshot, TransactionConfig
+from ...protocols import Backup, DatabaseMigrationHandler, Restoration, RestoreOptions, Snapshot, WorkOptions
 from .world import World, raising
 
 ConnT = TypeVar("ConnT")
@@ -75,7 +75,7 @@ class BackupContract(Generic[ConnT]):
 
     async def test_the_history_comes_back_too(self) -> None:
         async with self.world() as world:
-            await world.handler.schema_version.ensure()
+            await world.handler.run(world.handler.schema_version.ensure, WorkOptions())
             before = await world.contents()
             carried = await _carry(world.handler)
             await _put(world, "later", {"a": "1"})
@@ -228,7 +228,7 @@ async def _put(world: World[ConnT], table: str, rows: Mapping[str, str]) -> None
         for key, value in rows.items():
             await world.put(conn, table, key, value)
 
-    await world.handler.run(work, transaction=TransactionConfig())
+    await world.handler.run(work, WorkOptions())
 
 
 async def _fill(world: World[ConnT]) -> None:
@@ -245,7 +245,7 @@ async def _change(world: World[ConnT]) -> None:
     async def work(conn: ConnT) -> None:
         await world.drop(conn, "others")
 
-    await world.handler.run(work, transaction=TransactionConfig())
+    await world.handler.run(work, WorkOptions())
 
 
 async def _dumped(snapshot: Snapshot, part: Part) -> tuple[bytes, PartTotals]:

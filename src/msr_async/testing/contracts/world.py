@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol, TypeVar
 
 from ...protocols import DatabaseMigrationHandler
-from ..memory import MemoryConnection, MemoryHandler
+from ..memory import Conflict, MemoryConnection, MemoryHandler
 
 ConnT = TypeVar("ConnT")
 
@@ -44,6 +45,18 @@ class World(Protocol[ConnT]):
         """`drop` in the same way."""
         ...
 
+    def put_text(self, table: str, key: str, value: str, /) -> str:
+        """`put` in the database's own language: a line of a `.sql` file."""
+        ...
+
+    def drop_text(self, table: str, /) -> str:
+        """`drop` in the same way."""
+        ...
+
+    def transient_error(self) -> Exception:
+        """What the database or its driver raises when two transactions were in each other's way."""
+        ...
+
 
 class MemoryWorld:
     """A database in memory."""
@@ -73,6 +86,15 @@ class MemoryWorld:
 
     def drop_line(self, table: str, /) -> str:
         return f"await db.drop({table!r})"
+
+    def put_text(self, table: str, key: str, value: str, /) -> str:
+        return shlex.join(["put", table, key, value])
+
+    def drop_text(self, table: str, /) -> str:
+        return shlex.join(["drop", table])
+
+    def transient_error(self) -> Exception:
+        return Conflict("Somebody else was faster.")
 
 
 @asynccontextmanager
