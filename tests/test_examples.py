@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +212,70 @@ def test_a_recovery_that_fails_has_its_own_code(stage: Stage) -> None:
     assert "restored: no\n" in done.stderr
 
 
+BATCHED = EXAMPLES / "batched_migration" / "run.py"
+CURRENCIES = "SELECT currency, count(*) FROM orders GROUP BY 1 ORDER BY 1"
+
+
+@only_newest
+def test_a_batched_migration_that_is_killed_goes_on_where_it_was(stage: Stage) -> None:
+    environ = stage.environment | {"DATABASE_URL": stage.production.dsn}
+    killed = subprocess.Popen([sys.executable, str(BATCHED)], env=environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert killed.stdout is not None
+        assert killed.stdout.readline().startswith("batch 1: 1,000 rows, ")
+        assert killed.stdout.readline().startswith("batch 2: 1,000 rows, ")
+    finally:
+        killed.kill()
+        killed.communicate(timeout=20)
+    wait_until_nobody_migrates(stage.production)
+    half_way = [int(line.partition("|")[2]) for line in stage.production.sql(CURRENCIES).splitlines()]
+    assert len(half_way) == 2
+    assert half_way[0] in (2000, 3000)  # it may have been killed between a commit and its word
+    # Whoever touches a row a second time is found out.
+    stage.production.sql("UPDATE orders SET currency = 'DONE' WHERE currency = 'EUR'")
+    after = run([sys.executable, str(BATCHED)], stage.folder, environ)
+    assert after.returncode == 0, after.stderr
+    numbers = [line.partition(":")[0] for line in after.stdout.splitlines() if line.startswith("batch")]
+    assert numbers == [f"batch {number}" for number in range(half_way[0] // 1000 + 1, 6)]
+    assert after.stdout.splitlines()[-1] == "applied: V202611221000_add_currency"
+    assert stage.production.sql(CURRENCIES) == f"DONE|{half_way[0]}\nEUR|{5000 - half_way[0]}"
+    again = run([sys.executable, str(BATCHED)], stage.folder, environ)
+    assert (again.returncode, again.stdout) == (0, "applied: nothing was pending\n")
+
+
+def wait_until_nobody_migrates(database: Database) -> None:
+    """What a killed runner has sent goes on in the server to its end."""
+    end = time.monotonic() + 20
+    ours = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^msr_async'"
+    )
+    while database.sql(ours) != "0":
+        assert time.monotonic() < end, "the killed runner's session did not end"
+        time.sleep(0.05)
+
+
+@only_newest
+def test_a_batched_migration_without_an_address_is_one_sentence(stage: Stage) -> None:
+    done = run([sys.executable, str(BATCHED)], stage.folder, stage.environment)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: No database is named: DATABASE_URL is not set. ")
+
+
+def test_the_page_about_batches_shows_the_example() -> None:
+    page = (EXAMPLES.parent / "docs" / "how-to" / "large-data-changes.md").read_text("utf-8")
+    for path in (BATCHED.parent / "migrations").iterdir():
+        shown = page.partition(f" migrations/{path.name}\n")[2].partition("```")[0]
+        assert statements(shown) == statements(path.read_text("utf-8")) != []
+
+
+def statements(text: str) -> list[str]:
+    """The SQL of a text, SQL or Python, without layout."""
+    return re.findall(r"CREATE TABLE \w+|(?:ALTER|INSERT|UPDATE|SELECT)\b[^\n\"]+", text)
+
+
 def test_every_example_is_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text()
-    assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if f"({path.name})" not in listed] == []
+    shown = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*/*.py")]
+    assert len(shown) > 5
+    assert [path.name for path in sorted(shown) if f"({path.relative_to(EXAMPLES)})" not in listed] == []

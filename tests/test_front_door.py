@@ -32,7 +32,7 @@ def test_importing_it_loads_no_driver_and_no_framework() -> None:
 def test_importing_it_opens_no_room_of_a_database_or_a_terminal() -> None:
     assert rooms(loaded("msr_async")) == {
         "msr_async._engine",
-        "msr_async.archive",
+        "msr_async.batching",
         "msr_async.config",
         "msr_async.errors",
         "msr_async.events",
@@ -40,7 +40,6 @@ def test_importing_it_opens_no_room_of_a_database_or_a_terminal() -> None:
         "msr_async.models",
         "msr_async.observers",
         "msr_async.protocols",
-        "msr_async.storage",
     }
 
 

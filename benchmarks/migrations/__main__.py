@@ -56,8 +56,10 @@ def _parser() -> argparse.ArgumentParser:
 def cases(options: argparse.Namespace) -> list[Case]:
     away = f"{options.round_trip:g} ms away"
     seconds = options.round_trip / 1000
+    most = max(counts := options.count or (1, 100, 1_000))
     every = [
-        *(Case(name=_migrations(count), count=count) for count in options.count or (1, 100, 1_000)),
+        *(Case(name=_migrations(count), count=count) for count in counts),
+        Case(name=f"{_migrations(most)}, plain tables", count=most, plain=True),
         Case(name=f"nothing to do, {options.idle:,} applied", count=options.idle, applied=True),
         Case(name=f"{_migrations(options.far)}, {away}", count=options.far, round_trip=seconds),
         Case(

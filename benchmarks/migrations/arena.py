@@ -31,6 +31,8 @@ class Case:
     applied: bool = False
     round_trip: float = 0.0
     """Seconds; 0 is the server on this machine without a proxy."""
+    plain: bool = False
+    """Tables of one column, without a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Arena:
         found = {item.name: Runs(contestant=item) for item in contestants}
         for contestant in contestants if case.applied else ():
             self._make(_applied_database(contestant))
-            self._migrate(contestant, case.count, self.server.dsn(_applied_database(contestant)))
+            self._migrate(contestant, case, self.server.dsn(_applied_database(contestant)))
         with self._reached(case) as proxy:
             for number in range(rounds):
                 for contestant in contestants if number % 2 == 0 else reversed(contestants):
@@ -81,7 +83,7 @@ class Arena:
         """An installed package has its modules compiled: a first run of everybody, not counted."""
         for contestant in contestants:
             self._make(_DATABASE)
-            self._migrate(contestant, 1, self.server.dsn(_DATABASE))
+            self._migrate(contestant, Case(name="", count=1), self.server.dsn(_DATABASE))
             self._drop(_DATABASE)
 
     @contextmanager
@@ -101,7 +103,7 @@ class Arena:
             dsn = dsn.replace(f":{self.server.port}/", f":{proxy.port}/")
             proxy.count_anew()
         self._settle()
-        cost = self._migrate(contestant, case.count, dsn)
+        cost = self._migrate(contestant, case, dsn)
         runs.costs.append(cost)
         if proxy:
             runs.round_trips.append(proxy.traffic.round_trips)
@@ -111,10 +113,10 @@ class Arena:
             self._drop(database)
         return cost
 
-    def _migrate(self, contestant: Contestant, count: int, dsn: str) -> Cost:
-        folder = self.folder / f"{contestant.layout}-{count}"
+    def _migrate(self, contestant: Contestant, case: Case, dsn: str) -> Cost:
+        folder = self.folder / f"{contestant.layout}-{case.count}{'-plain' if case.plain else ''}"
         if not folder.exists():
-            files.write(folder, contestant.layout, count)
+            files.write(folder, contestant.layout, case.count, files.plain if case.plain else files.keyed)
         return self._measured(contestant.command(dsn, folder))
 
     def _check(self, contestant: Contestant, count: int, database: str) -> None:

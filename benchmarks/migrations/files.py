@@ -25,14 +25,23 @@ with engine.connect() as connection:
 """
 
 
-def statement(number: int) -> str:
+Statement: TypeAlias = Callable[[int], str]
+
+
+def keyed(number: int) -> str:
+    """A table, its index, its TOAST table and that one's index: most of the time is the server's own."""
     return f"CREATE TABLE t_{number} (id bigint PRIMARY KEY, name text)"
 
 
-def write(folder: Path, layout: Layout, count: int) -> Path:
+def plain(number: int) -> str:
+    """A table and nothing else."""
+    return f"CREATE TABLE t_{number} (id int)"
+
+
+def write(folder: Path, layout: Layout, count: int, statement: Statement) -> Path:
     """Write `count` migrations into the folder, which is made, and return it."""
     folder.mkdir(parents=True)
-    _WRITERS[layout](folder, count)
+    _WRITERS[layout](folder, count, statement)
     return folder
 
 
@@ -42,16 +51,16 @@ def write_spread(folder: Path, count: int, *, a_folder: int = 1_000) -> Path:
         place = folder / f"part_{(number - 1) // a_folder:03}"
         place.mkdir(parents=True, exist_ok=True)
         name = f"V{FIRST_VERSION + number}_t_{number}"
-        (place / f"{name}.up.sql").write_text(f"{statement(number)};\n")
+        (place / f"{name}.up.sql").write_text(f"{keyed(number)};\n")
     return folder
 
 
-def _sql(folder: Path, count: int) -> None:
+def _sql(folder: Path, count: int, statement: Statement) -> None:
     for number in range(1, count + 1):
         (folder / f"V{FIRST_VERSION + number}_t_{number}.up.sql").write_text(f"{statement(number)};\n")
 
 
-def _alembic(folder: Path, count: int) -> None:
+def _alembic(folder: Path, count: int, statement: Statement) -> None:
     (folder / "env.py").write_text(_ENVIRONMENT)
     (folder / "versions").mkdir()
     for number in range(1, count + 1):
@@ -63,10 +72,10 @@ def _alembic(folder: Path, count: int) -> None:
         )
 
 
-def _yoyo(folder: Path, count: int) -> None:
+def _yoyo(folder: Path, count: int, statement: Statement) -> None:
     for number in range(1, count + 1):
         depends = f"-- depends: m{number - 1:05}" if number > 1 else "-- depends:"
         (folder / f"m{number:05}.sql").write_text(f"--\n{depends}\n\n{statement(number)};\n")
 
 
-_WRITERS: dict[Layout, Callable[[Path, int], None]] = {"sql": _sql, "alembic": _alembic, "yoyo": _yoyo}
+_WRITERS: dict[Layout, Callable[[Path, int, Statement], None]] = {"sql": _sql, "alembic": _alembic, "yoyo": _yoyo}

@@ -6,7 +6,19 @@ The front door: names only. Databases are imported by name, `from msr_async.post
 
 from __future__ import annotations
 
-from .config import BackupConfig, BackupMode, Config, Policy, RollbackStrategy
+from typing import TYPE_CHECKING, Any
+
+from .batching import Batch, Done, batches
+from .config import (
+    BackupConfig,
+    BackupMode,
+    Config,
+    OutOfOrder,
+    Policy,
+    RollbackStrategy,
+    TransactionConfig,
+    TransactionMode,
+)
 from .errors import (
     BackupDamaged,
     BackupFailed,
@@ -40,18 +52,23 @@ from .models import (
     AppliedMigration,
     BackupInfo,
     DatabaseInfo,
+    Directives,
+    Drift,
     Issue,
     LockInfo,
     Manifest,
     Migration,
     MigrationResult,
     Plan,
+    RepairResult,
     RestoreInfo,
     Script,
     VerifyInfo,
 )
 from .protocols import DatabaseMigrationHandler, MigrationContext, Storage
-from .storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from .storage.local import LocalStorage
 
 __all__ = [
     "AppliedMigration",
@@ -63,6 +80,7 @@ __all__ = [
     "BackupMode",
     "BackupNotFound",
     "BackupTooNew",
+    "Batch",
     "Config",
     "ConfigError",
     "ConnectionFailed",
@@ -70,7 +88,10 @@ __all__ = [
     "DatabaseError",
     "DatabaseInfo",
     "DatabaseMigrationHandler",
+    "Directives",
+    "Done",
     "DownFailed",
+    "Drift",
     "Event",
     "Issue",
     "LocalStorage",
@@ -86,10 +107,12 @@ __all__ = [
     "MsrError",
     "NotABackup",
     "Observer",
+    "OutOfOrder",
     "PermissionMissing",
     "Plan",
     "Policy",
     "RecoveryFailed",
+    "RepairResult",
     "RestoreFailed",
     "RestoreInfo",
     "RollbackStrategy",
@@ -100,7 +123,19 @@ __all__ = [
     "StorageFull",
     "TargetRefused",
     "ToolMissing",
+    "TransactionConfig",
+    "TransactionMode",
     "ValidationFailed",
     "VerifyInfo",
     "__version__",
+    "batches",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`LocalStorage` is imported when it is asked for: it brings half of the imports, and few programs name it."""
+    if name == "LocalStorage":
+        from .storage.local import LocalStorage
+
+        return LocalStorage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ import anyio
 
 from ._engine.emitting import Emitter
 from ._engine.intending import intend
+from ._engine.loading import Folder, load
 from ._engine.surveying import refuse_errors, reviewed, survey
 from .config import Config
 from .errors import BackupNotFound, ConfigError
@@ -88,13 +89,14 @@ class MigrationScriptExecutor(Generic[ConnT]):
 
     async def status(self) -> Plan:
         """What is applied, what `migrate()` would do, and everything that is wrong; the history is all that is read."""
-        return await survey(self.handler, self.config)
+        return await survey(self.handler, self.config, await self._files())
 
     async def plan(self, target: Version | None = None, *, direction: Direction = "up") -> Plan:
         """What `migrate(target)` or `down(target)` would run, in its order, and the review of the scripts."""
         if direction == "down" and target is None:
             raise ConfigError("A way down needs a target.", hint="Name the version to go back to; 0 undoes everything.")
-        return await reviewed(self.handler, self.config, await survey(self.handler, self.config, direction, target))
+        decided = await survey(self.handler, self.config, await self._files(), direction, target)
+        return await reviewed(self.handler, self.config, decided)
 
     async def validate(self) -> Plan:
         """Everything that can be looked at without running: `plan()`, and whether the schema was changed by hand."""
@@ -141,14 +143,18 @@ class MigrationScriptExecutor(Generic[ConnT]):
             raise ConfigError(
                 "The backup mode is restore_only and no backup is named.", hint="Set backup.existing_backup_path."
             )
-        before = await survey(self.handler, self.config, direction, target)
+        folder = await self._files()
+        before = await survey(self.handler, self.config, folder, direction, target)
         self._emit(Planned(plan=before))
         refuse_errors(before)
         if not before.pending:
             duration = time.monotonic() - started
             return MigrationResult(success=True, direction=direction, dry_run=dry_run, duration=duration)
         existing = await self._locate(path) if intent.existing and path is not None and not dry_run else None
-        return await self._conductor.run(before, existing, dry_run=dry_run)
+        return await self._conductor.run(folder, before, existing, dry_run=dry_run)
+
+    async def _files(self) -> Folder:
+        return await load(Path(self.config.folder))
 
     async def baseline(self, version: Version) -> tuple[AppliedMigration, ...]:
         """Declare that the database has all migrations up to `version` already: they are recorded and not run.

@@ -118,7 +118,7 @@ def test_a_contradiction_is_refused_by_reader_and_writer(manifest: Manifest) -> 
     [
         replace(MANIFEST, history=(replace(HISTORY[0], duration=float("inf")),)),
         replace(MANIFEST, notes=("lone \ud800",)),
-        replace(MANIFEST, tags={"x": object()}),  # type: ignore[dict-item]
+        replace(MANIFEST, tags={"x": object()}),
     ],
     ids=["infinite duration", "lone surrogate", "no text"],
 )

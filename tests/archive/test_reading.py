@@ -188,7 +188,7 @@ def test_two_members_of_one_name() -> None:
 
 def move(found: list[Member], **change: Callable[[Member], int]) -> list[Member]:
     changed = {name: value(found[4]) for name, value in change.items()}
-    return [*found[:4], replace(found[4], **changed), *found[5:]]  # type: ignore[arg-type]
+    return [*found[:4], replace(found[4], **changed), *found[5:]]
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ class Setting:
 
     async def versions(self) -> list[int]:
         """The numbers of the migrations in the history."""
-        return [entry.version % 10_000 for entry in await self.world.handler.schema_version.applied()]
+        history = await self.world.handler.schema_version.applied()
+        return [entry.version % 10_000 for entry in history if entry.version is not None]
 
 
 def _function(name: str, lines: Sequence[str]) -> str:

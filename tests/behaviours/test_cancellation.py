@@ -56,7 +56,7 @@ class StopAt:
 
 @pytest.mark.parametrize("strategy", ["backup", "down", "both"])
 @pytest.mark.parametrize("how", ["scope", "task", "timeout"])
-async def test_a_run_cancelled_in_a_migration_is_put_back_and_the_lock_is_free(
+async def test_behaviour_41_a_run_cancelled_in_a_migration_is_put_back_and_the_lock_is_free(
     setting: Setting, strategy: str, how: str
 ) -> None:
     before = await setting.fill()

@@ -425,7 +425,7 @@ async def test_behaviour_38_nothing_is_restored_over_another_run(setting: Settin
                     def __getattr__(self, name: str) -> Any:
                         return getattr(other, name)
 
-                await MigrationScriptExecutor(Unlocked(), config).migrate()  # type: ignore[arg-type]
+                await MigrationScriptExecutor(Unlocked(), config).migrate()
 
     with pytest.raises(MigrationFailed) as raised:
         await setting.executor(handler=WithRival()).migrate()

@@ -159,7 +159,7 @@ FLAGS: dict[tuple[str, ...], list[tuple[tuple[str, ...], str, Any]]] = {
     [(command, *case) for command, cases in FLAGS.items() for case in cases],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_a_flag_is_the_setting_that_it_names(
+def test_behaviour_42_a_flag_is_the_setting_that_it_names(
     seen: Seen, command: tuple[str, ...], flags: tuple[str, ...], setting: str, value: object
 ) -> None:
     assert _get(seen.config, setting) != value
@@ -183,7 +183,7 @@ def test_a_flag_is_the_setting_that_it_names(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value and isinstance(value[0], str) else None,
 )
-def test_targets_and_dry_runs_reach_the_executor(
+def test_behaviour_42_targets_and_dry_runs_reach_the_executor(
     seen: Seen, command: tuple[str, ...], arguments: tuple[Any, ...], options: dict[str, object]
 ) -> None:
     run(*command)
@@ -201,7 +201,7 @@ def test_targets_and_dry_runs_reach_the_executor(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_flags_of_backup_create(seen: Seen, flags: tuple[str, ...], setting: str, value: object) -> None:
+def test_behaviour_42_flags_of_backup_create(seen: Seen, flags: tuple[str, ...], setting: str, value: object) -> None:
     assert _get(seen.config.backup, setting) != value
     run("backup", "create", *flags)
     assert _get(seen.config.backup, setting) == value
@@ -219,7 +219,7 @@ def test_flags_of_backup_create(seen: Seen, flags: tuple[str, ...], setting: str
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_flags_of_backup_restore(
+def test_behaviour_42_flags_of_backup_restore(
     seen: Seen, flags: tuple[str, ...], path: Path | None, options: dict[str, object]
 ) -> None:
     run("backup", "restore", *flags)

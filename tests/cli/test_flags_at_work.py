@@ -44,14 +44,16 @@ def names(database: Database) -> str:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_transaction(cli: Command, database: Database, url: tuple[str, str], flags: tuple[str, ...], left: str) -> None:
+def test_behaviour_42_transaction(
+    cli: Command, database: Database, url: tuple[str, str], flags: tuple[str, ...], left: str
+) -> None:
     write(cli, ONE, "CREATE TABLE one (id bigint);")
     write(cli, TWO, "CREATE TABLE half (id bigint);\nSELECT 1 / 0;")
     done = cli("migrate", "--strategy", "none", "--mode", "manual", *flags, *url)
     assert (done.code, names(database)) == (3, left)
 
 
-def test_transaction_is_shown_by_plan(cli: Command, url: tuple[str, str]) -> None:
+def test_behaviour_42_transaction_is_shown_by_plan(cli: Command, url: tuple[str, str]) -> None:
     write(cli, ONE, "CREATE TABLE one (id bigint);")
     shown = [
         cli("plan", "--transaction", mode, "--format", "json", *url).document["steps"][0]["transaction"]
@@ -77,7 +79,7 @@ SETTINGS = (
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_settings_of_the_transaction(
+def test_behaviour_42_settings_of_the_transaction(
     cli: Command, database: Database, url: tuple[str, str], flags: tuple[str, ...], seen: str
 ) -> None:
     write(cli, ONE, SETTINGS, SETTINGS)
@@ -88,7 +90,9 @@ def test_settings_of_the_transaction(
 
 
 @pytest.mark.parametrize(("retries", "told"), [("0", 0), ("2", 2)])
-async def test_retries(cli: Command, database: Database, url: tuple[str, str], retries: str, told: int) -> None:
+async def test_behaviour_42_retries(
+    cli: Command, database: Database, url: tuple[str, str], retries: str, told: int
+) -> None:
     database.sql("CREATE TABLE busy (id bigint)")
     write(cli, ONE, "ALTER TABLE busy ADD COLUMN note text;")
     holder = await asyncpg.connect(database.dsn)
@@ -130,7 +134,7 @@ def ran(cli: Command, url: tuple[str, str]) -> Command:
     ],
     ids=["error", "allow", "ignore"],
 )
-def test_out_of_order(
+def test_behaviour_42_out_of_order(
     ran: Command,
     database: Database,
     url: tuple[str, str],
@@ -151,7 +155,9 @@ POLICIES = pytest.mark.parametrize(
 
 
 @POLICIES
-def test_missing_file(ran: Command, url: tuple[str, str], policy: str, code: int, severities: list[str]) -> None:
+def test_behaviour_42_missing_file(
+    ran: Command, url: tuple[str, str], policy: str, code: int, severities: list[str]
+) -> None:
     (ran.folder / "migrations" / f"{ONE}.up.sql").unlink()
     (ran.folder / "migrations" / f"{ONE}.down.sql").unlink()
     flags = ("--missing-file", policy)
@@ -161,7 +167,9 @@ def test_missing_file(ran: Command, url: tuple[str, str], policy: str, code: int
 
 
 @POLICIES
-def test_changed_file(ran: Command, url: tuple[str, str], policy: str, code: int, severities: list[str]) -> None:
+def test_behaviour_42_changed_file(
+    ran: Command, url: tuple[str, str], policy: str, code: int, severities: list[str]
+) -> None:
     write(ran, ONE, "CREATE TABLE one (id bigint, note text);")
     flags = ("--changed-file", policy)
     for command in (("plan",), ("status",), ("validate",)):
@@ -172,7 +180,7 @@ def test_changed_file(ran: Command, url: tuple[str, str], policy: str, code: int
 
 @POLICIES
 @pytest.mark.parametrize("strategy", ["down", "both"])
-def test_missing_down(
+def test_behaviour_42_missing_down(
     ran: Command, url: tuple[str, str], strategy: str, policy: str, code: int, severities: list[str]
 ) -> None:
     write(ran, "V202601040900_four", "CREATE TABLE four (id bigint);")
@@ -183,7 +191,7 @@ def test_missing_down(
 
 
 @POLICIES
-def test_drift(
+def test_behaviour_42_drift(
     ran: Command, url: tuple[str, str], database: Database, policy: str, code: int, severities: list[str]
 ) -> None:
     database.sql("CREATE TABLE handmade (id bigint)")
@@ -196,7 +204,7 @@ def test_drift(
     assert (down.code, "handmade" in down.err) == (code, policy != "ignore")
 
 
-def test_strict_and_no_lint(ran: Command, database: Database, url: tuple[str, str]) -> None:
+def test_behaviour_42_strict_and_no_lint(ran: Command, database: Database, url: tuple[str, str]) -> None:
     database.sql("INSERT INTO one SELECT generate_series(1, 1000); ANALYZE one")
     write(ran, "V202601040900_four", REWRITE)
     write(ran, THREE, "CREATE TABLE three (id bigint);", REWRITE)
@@ -212,7 +220,7 @@ def test_strict_and_no_lint(ran: Command, database: Database, url: tuple[str, st
     assert ran("down", "202601010900", "--strict", "--no-lint", "--dry-run", *url).code == 0
 
 
-def test_strict_of_status(ran: Command, url: tuple[str, str]) -> None:
+def test_behaviour_42_strict_of_status(ran: Command, url: tuple[str, str]) -> None:
     write(ran, ONE, "CREATE TABLE one (id bigint, note text);")
     flags = ("--check", "--changed-file", "warn")
     assert ran("status", *flags, *url).code == 0
@@ -222,7 +230,7 @@ def test_strict_of_status(ran: Command, url: tuple[str, str]) -> None:
 # -- the way back ----------------------------------------------------------------------------------
 
 
-def test_keep_backup_jobs_and_tag_of_down(ran: Command, url: tuple[str, str]) -> None:
+def test_behaviour_42_keep_backup_jobs_and_tag_of_down(ran: Command, url: tuple[str, str]) -> None:
     flags = ("--keep-backup", "--jobs", "1", "--tag", "why=back")
     done = ran("down", "202601010900", "--yes", *flags, "--format", "json", *url)
     assert (done.code, done.document["backup"]["tags"]) == (0, {"why": "back"})
@@ -242,7 +250,7 @@ def test_keep_backup_jobs_and_tag_of_down(ran: Command, url: tuple[str, str]) ->
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_strategy_and_mode_of_a_failing_down(
+def test_behaviour_42_strategy_and_mode_of_a_failing_down(
     ran: Command, database: Database, url: tuple[str, str], flags: tuple[str, ...], left: str
 ) -> None:
     ran.write(f"{ONE}.down.sql", "DROP TABLE nowhere;")
@@ -250,7 +258,7 @@ def test_strategy_and_mode_of_a_failing_down(
     assert (done.code, names(database)) == (3, left)
 
 
-def test_backup_of_a_failing_down(ran: Command, database: Database, url: tuple[str, str]) -> None:
+def test_behaviour_42_backup_of_a_failing_down(ran: Command, database: Database, url: tuple[str, str]) -> None:
     made = ran("backup", "create", "--backups", "safe", *url).out.strip()
     ran.write(f"{ONE}.down.sql", "DROP TABLE nowhere;")
     done = ran("down", "0", "--yes", "--backup", made, *url)

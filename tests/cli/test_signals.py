@@ -133,3 +133,45 @@ def test_a_signal_in_the_middle_of_a_backup_leaves_no_file(cli: Command, shop: D
     assert (done.code, done.out) == (130, "")
     assert list((cli.folder / "backups").iterdir()) == []
     assert left_over(shop) == "0"
+
+
+@pytest.fixture
+def slow_way_down(cli: Command, shop: Database) -> Database:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write("V202601010900_paid.down.sql", SLOW)
+    cli.write("V202601020900_more.up.sql", "CREATE TABLE more (id bigint);")
+    cli.write("V202601020900_more.down.sql", "DROP TABLE more;")
+    assert cli("migrate", "--mode", "manual", "--database-url", shop.dsn).code == 0
+    return shop
+
+
+@pytest.mark.parametrize(
+    ("flags", "words", "more"),
+    [((), "was restored", "t"), (("--strategy", "both"), "was restored", "t"), (("--mode", "manual"), "Undone", "f")],
+    ids=["backup", "both", "manual"],
+)
+def test_a_signal_in_the_middle_of_a_way_down(
+    cli: Command, slow_way_down: Database, flags: tuple[str, ...], words: str, more: str
+) -> None:
+    url = ("--database-url", slow_way_down.dsn)
+    run = cli.start("down", "0", "--yes", *flags, "--format", "json", *url)
+    wait_for_sleep(slow_way_down)
+    run.send(signal.SIGINT)
+    done = run.end()
+    assert (done.code, done.error["exit_code"]) == (130, 130)
+    assert words in done.error["message"]
+    assert slow_way_down.sql("SELECT to_regclass('more') IS NOT NULL") == more
+    applied = cli("status", "--format", "json", *url).document["applied"]
+    assert len(applied) == {"t": 2, "f": 1}[more]
+
+
+@pytest.mark.parametrize("strategy", ["backup", "both"])
+def test_an_interrupted_way_down_that_cannot_be_put_back_exits_with_4(
+    cli: Command, slow_way_down: Database, strategy: str
+) -> None:
+    run = cli.start("down", "0", "--yes", "--strategy", strategy, "--database-url", slow_way_down.dsn)
+    wait_for_sleep(slow_way_down)
+    for file in (cli.folder / "backups").iterdir():
+        file.write_bytes(b"gone")
+    run.send(signal.SIGINT)
+    assert run.end().code == 4

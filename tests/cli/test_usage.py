@@ -114,7 +114,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(cli: Command, arguments: t
 @pytest.mark.parametrize(
     "arguments", [("migrate", "--bogus"), ("status",), ("backup", "create", "--jobs", "0")], ids=" ".join
 )
-def test_usage_errors_are_one_document_in_json(cli: Command, arguments: tuple[str, ...]) -> None:
+def test_behaviour_43_usage_errors_are_one_document_in_json(cli: Command, arguments: tuple[str, ...]) -> None:
     done = cli(*arguments, "--format", "json")
     assert done.code == 2
     assert done.document.keys() == {"error"}

@@ -45,6 +45,10 @@ def test_every_directive_of_python_is_read() -> None:
     assert python("no_transaction = True\nallow = 'a'") == (Directives(transaction=False, allow=("a",)), [])
 
 
+def test_a_code_of_another_tool_can_be_allowed() -> None:
+    assert sql("-- msr: allow=squawk:ban-char-field") == (Directives(allow=("squawk:ban-char-field",)), [])
+
+
 @pytest.mark.parametrize("text", ["no_transaction = False", "lock_timeout = None", "lock_timeout: str", "x = 1"])
 def test_a_python_file_may_say_nothing(text: str) -> None:
     directives, issues = python(text)

@@ -480,7 +480,7 @@ def test_planning_takes_no_longer_for_a_migration_when_there_are_many() -> None:
     """Counted, not timed: how often the ids of files are asked for."""
     asked = 0
 
-    class Counted(Migration):
+    class Counted(Migration, frozen=True, kw_only=True):
         @property
         def id(self) -> str:
             nonlocal asked

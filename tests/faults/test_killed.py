@@ -118,7 +118,7 @@ def running(step: int) -> str:
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_a_run_that_was_killed_anywhere_is_completed_by_the_next(
+def test_behaviour_36_a_run_that_was_killed_anywhere_is_completed_by_the_next(
     runners: Runners, database: Database, url: str, number: int
 ) -> None:
     words, wait = chosen(number, KILLS)
@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_anywhere_is_completed_by_the_next(
     assert_everything_happened_once(database)
 
 
-def test_a_run_that_is_killed_again_and_again_gets_there_in_the_end(
+def test_behaviour_36_a_run_that_is_killed_again_and_again_gets_there_in_the_end(
     runners: Runners, database: Database, url: str
 ) -> None:
     write_migrations(runners)
@@ -147,7 +147,7 @@ def test_a_run_that_is_killed_again_and_again_gets_there_in_the_end(
 
 
 @pytest.mark.parametrize("number", range(CUTS))
-def test_a_run_whose_connection_was_cut_anywhere_is_completed_by_the_next(
+def test_behaviour_36_a_run_whose_connection_was_cut_anywhere_is_completed_by_the_next(
     runners: Runners, database: Database, url: str, number: int
 ) -> None:
     words, wait = chosen(number, CUTS)

@@ -59,7 +59,7 @@ def begun(runners: Runners, url: str, version: int) -> Runner:
     return runner
 
 
-def test_the_lock_of_a_killed_runner_is_free_at_once(runners: Runners, gate: Database, url: str) -> None:
+def test_behaviour_37_the_lock_of_a_killed_runner_is_free_at_once(runners: Runners, gate: Database, url: str) -> None:
     write_step(runners, FIRST, 1)
     runners.write(f"V{SECOND}_step.py", IDLE_AT_THE_GATE.format(number=2))
     killed = begun(runners, url, SECOND)
@@ -71,7 +71,9 @@ def test_the_lock_of_a_killed_runner_is_free_at_once(runners: Runners, gate: Dat
     assert effects(gate) == numbers(1, 2)
 
 
-def test_what_a_killed_runner_left_running_keeps_everybody_out(runners: Runners, gate: Database, url: str) -> None:
+def test_behaviour_37_what_a_killed_runner_left_running_keeps_everybody_out(
+    runners: Runners, gate: Database, url: str
+) -> None:
     write_step(runners, FIRST, 1)
     write_step(runners, SECOND, 2, more=AT_THE_GATE)
     killed = begun(runners, url, SECOND)
@@ -85,7 +87,9 @@ def test_what_a_killed_runner_left_running_keeps_everybody_out(runners: Runners,
     assert history(gate) == numbers(FIRST, SECOND)
 
 
-def test_a_long_migration_keeps_the_lock_and_leaves_nothing_to_run(runners: Runners, gate: Database, url: str) -> None:
+def test_behaviour_37_a_long_migration_keeps_the_lock_and_leaves_nothing_to_run(
+    runners: Runners, gate: Database, url: str
+) -> None:
     write_step(runners, FIRST, 1)
     # longer than a heartbeat, and longer than the server needs to look whether its client is still there
     write_step(runners, SECOND, 2, more="SELECT pg_sleep(7);")
@@ -98,7 +102,7 @@ def test_a_long_migration_keeps_the_lock_and_leaves_nothing_to_run(runners: Runn
     assert effects(gate) == numbers(1, 2)
 
 
-def test_an_index_is_made_concurrently_while_two_others_wait_for_the_lock(
+def test_behaviour_40_an_index_is_made_concurrently_while_two_others_wait_for_the_lock(
     runners: Runners, gate: Database, url: str
 ) -> None:
     write_step(runners, FIRST, 1, more=AT_THE_GATE)
@@ -118,7 +122,7 @@ def test_an_index_is_made_concurrently_while_two_others_wait_for_the_lock(
 
 
 @pytest.mark.parametrize("language", ["sql", "py"])
-def test_a_sigterm_in_a_migration_rolls_it_back_and_frees_the_lock(
+def test_behaviour_41_a_sigterm_in_a_migration_rolls_it_back_and_frees_the_lock(
     runners: Runners, gate: Database, url: str, language: str
 ) -> None:
     write_step(runners, FIRST, 1)

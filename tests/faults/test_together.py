@@ -21,7 +21,7 @@ RUNNERS = 6
 
 @pytest.mark.parametrize("attempt", range(ROUNDS))
 @pytest.mark.parametrize("count", [1, 100])
-def test_six_runners_at_once_all_end_well_and_each_migration_runs_once(
+def test_behaviour_35_six_runners_at_once_all_end_well_and_each_migration_runs_once(
     runners: Runners, database: Database, url: str, count: int, attempt: int
 ) -> None:
     for number, version in enumerate(versions(count), 1):

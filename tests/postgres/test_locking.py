@@ -134,7 +134,7 @@ def ours(database: Database) -> set[str]:
 
 @pytest.mark.parametrize("other", ["direct", "pooled"])
 @both_ways
-async def test_two_exclude_each_other_and_the_wait_is_bounded_and_names_the_holder(
+async def test_behaviour_39_two_exclude_each_other_and_the_wait_is_bounded_and_names_the_holder(
     way: str, other: str, reach: Reach, database: Database
 ) -> None:
     heard: list[tuple[LockInfo | None, float]] = []
@@ -172,7 +172,7 @@ async def test_whoever_waits_has_it_when_it_is_free(way: str, reach: Reach, data
 
 
 @both_ways
-async def test_create_index_concurrently_ends_while_others_wait_for_the_lock(
+async def test_behaviour_40_create_index_concurrently_ends_while_others_wait_for_the_lock(
     way: str, reach: Reach, database: Database
 ) -> None:
     database.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id")
@@ -219,7 +219,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing(way: str, reach: Reach, d
 
 
 @both_ways
-async def test_a_killed_process_frees_it_at_once(way: str, reach: Reach, database: Database) -> None:
+async def test_behaviour_37_a_killed_process_frees_it_at_once(way: str, reach: Reach, database: Database) -> None:
     with holding_process(reach(way)) as process:
         async with PostgresHandler(reach(way)) as next_one:
             with pytest.raises(LockNotAcquired) as caught:
@@ -272,7 +272,9 @@ async def test_a_lost_lock_is_seen_once_and_then_taken_back(way: str, reach: Rea
 
 
 @both_ways
-async def test_a_lost_lock_keeps_the_next_unit_from_running(way: str, reach: Reach, database: Database) -> None:
+async def test_behaviour_38_a_lost_lock_keeps_the_next_unit_from_running(
+    way: str, reach: Reach, database: Database
+) -> None:
     async with PostgresHandler(reach(way)) as first, hold(first):
         database.sql(f"SELECT pg_terminate_backend({lock_backend(database, first)})")
         await anyio.sleep(0.1)

@@ -51,7 +51,7 @@ async def failing(database: Database, folder: Path, strategy: str = "none", mode
         ("\ufeffSELECT 1;\r\nSELECT nothing;", "2:8", "nothing"),
     ],
 )
-async def test_an_error_in_sql_has_its_place_in_the_file(
+async def test_behaviour_44_an_error_in_sql_has_its_place_in_the_file(
     database: Database, tmp_path: Path, sql: str, place: str, words: str
 ) -> None:
     write(tmp_path, "V202601010001_bad.up.sql", sql)
@@ -63,7 +63,7 @@ async def test_an_error_in_sql_has_its_place_in_the_file(
     assert database.sql("SELECT to_regclass('t') IS NULL, (SELECT count(*) FROM schema_version)") == "t|0"
 
 
-async def test_an_error_in_python_has_its_line(database: Database, tmp_path: Path) -> None:
+async def test_behaviour_44_an_error_in_python_has_its_line(database: Database, tmp_path: Path) -> None:
     write(
         tmp_path,
         "V202601010001_bad.py",
@@ -144,7 +144,9 @@ async def test_a_python_script_may_nest_transactions_and_use_the_handler(databas
     assert database.sql("SELECT id FROM t") == "1"
 
 
-async def test_nothing_pending_is_one_round_trip_and_takes_no_lock(database: Database, tmp_path: Path) -> None:
+async def test_behaviour_18_nothing_pending_is_one_round_trip_and_takes_no_lock(
+    database: Database, tmp_path: Path
+) -> None:
     write(tmp_path, "V202601010001_one.up.sql", "CREATE TABLE t (id int)")
     statements: list[str] = []
 
@@ -203,7 +205,9 @@ async def test_a_connection_lost_between_migrations_stops_the_run(
     assert database.sql("SELECT to_regclass('good') IS NULL, to_regclass('next') IS NULL") == "f|t"
 
 
-async def test_cancelling_a_migration_rolls_back_and_frees_the_lock(database: Database, tmp_path: Path) -> None:
+async def test_behaviour_41_cancelling_a_migration_rolls_back_and_frees_the_lock(
+    database: Database, tmp_path: Path
+) -> None:
     write(tmp_path, "V202601010001_slow.up.sql", "CREATE TABLE t (id int); SELECT pg_sleep(30);")
     async with PostgresHandler(database.dsn) as handler:
         with anyio.move_on_after(0.7) as scope, anyio.fail_after(10):

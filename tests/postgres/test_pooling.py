@@ -84,7 +84,9 @@ async def test_a_script_and_its_line_are_one_transaction(database: Database, pgb
             assert [line.id for line in await handler.schema_version.applied()] == [ENTRY.id]
 
 
-async def test_a_unit_holds_the_fence_and_nobody_does_in_between(database: Database, pgbouncer: Bouncers) -> None:
+async def test_behaviour_39_a_unit_holds_the_fence_and_nobody_does_in_between(
+    database: Database, pgbouncer: Bouncers
+) -> None:
     seen: list[str] = []
 
     async def work(conn: Any) -> None:
@@ -241,7 +243,7 @@ async def test_a_proxy_with_a_single_server_connection_is_refused(
         assert await handler.lock.status() is None
 
 
-async def test_runners_who_start_at_once_run_each_migration_once(
+async def test_behaviour_39_runners_who_start_at_once_run_each_migration_once(
     database: Database, pgbouncer: Bouncers, tmp_path: Path
 ) -> None:
     for number in range(5):

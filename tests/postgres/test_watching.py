@@ -67,6 +67,7 @@ async def test_a_lost_second_connection_is_opened_again(database: Database) -> N
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
         assert await handler.progress() is None
+        assert handler._watcher is not None
         assert handler._watcher._connection is not None
         first = handler._watcher._connection.get_server_pid()
         database.sql(f"SELECT pg_terminate_backend({first})")

@@ -90,7 +90,7 @@ async def apply(
             course.begin(turn, way)
             await _alone(ground, turn, way, durable=durable_last and turn.position == turn.total)
         except BaseException as error:
-            emit(MigrationErred(migration=turn.migration, direction=turn.direction, error=error))
+            emit(MigrationErred(migration=turn.migration, direction=turn.function, error=error))
             raise
         course.end(*_migrations([turn]))
         _done(turn, time.monotonic() - started, emit)
@@ -242,7 +242,7 @@ async def _together(
     try:
         await ground.unit(lambda: current, attempt)
     except BaseException as error:
-        ground.emit(MigrationErred(migration=current.migration, direction=current.direction, error=error))
+        ground.emit(MigrationErred(migration=current.migration, direction=current.function, error=error))
         raise
     if notes is None:
         course.end(*_migrations(steps))
@@ -255,11 +255,11 @@ def _migrations(steps: Iterable[Turn]) -> tuple[Migration, ...]:
 
 
 def _announce(turn: Turn, emit: Observer) -> None:
-    emit(MigrationStarted(migration=turn.migration, direction=turn.direction, position=turn.position, total=turn.total))
+    emit(MigrationStarted(migration=turn.migration, direction=turn.function, position=turn.position, total=turn.total))
 
 
 def _done(turn: Turn, duration: float, emit: Observer) -> None:
-    emit(MigrationFinished(migration=turn.migration, direction=turn.direction, duration=duration))
+    emit(MigrationFinished(migration=turn.migration, direction=turn.function, duration=duration))
 
 
 def whoami() -> str:

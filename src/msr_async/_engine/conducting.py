@@ -33,7 +33,7 @@ from .drifting import drift_issue, find_drift, note_schema
 from .emitting import Emitter
 from .intending import Intent, intend
 from .keeping import Keeper, WayBack
-from .loading import load
+from .loading import Folder, load
 from .naming import new_token
 from .planning import judged
 from .recovering import Recovery, may_have_changed, recover, verdict
@@ -58,7 +58,8 @@ class Conductor(Generic[ConnT]):
 
     async def validated(self) -> Plan:
         """The reviewed plan, and what was changed by hand as an issue of it."""
-        decided = await reviewed(self._handler, self._config, await survey(self._handler, self._config))
+        folder = await load(Path(self._config.folder))
+        decided = await reviewed(self._handler, self._config, await survey(self._handler, self._config, folder))
         found = await self.drift(decided.applied) if self._config.drift is not Policy.IGNORE else None
         return judged(decided, (drift_issue(found, self._config.drift),), self._config) if found else decided
 
@@ -68,10 +69,13 @@ class Conductor(Generic[ConnT]):
 
     # -- running -----------------------------------------------------------------------------------
 
-    async def run(self, before: Plan, existing: tuple[Storage, str] | None, *, dry_run: bool) -> MigrationResult:
+    async def run(
+        self, folder: Folder, before: Plan, existing: tuple[Storage, str] | None, *, dry_run: bool
+    ) -> MigrationResult:
         """Run what is pending; see `MigrationScriptExecutor.migrate`.
 
         Args:
+            folder: the files, read once: what a run runs is what it planned.
             before: the plan as it was before the lock; something is pending in it.
             existing: the backup that `restore_only` names.
         """
@@ -84,7 +88,8 @@ class Conductor(Generic[ConnT]):
         self._warn(await self._fit(before))
         named = await self.backups.named(*existing) if existing and not dry_run else None
         async with self.locked():
-            now = await survey(self._handler, self._config, direction, target)  # somebody may have run them meanwhile
+            # somebody may have run them meanwhile
+            now = await survey(self._handler, self._config, folder, direction, target)
             if now.pending != before.pending:
                 self._emit(Planned(plan=now))
                 await self._fit(now)

@@ -19,7 +19,7 @@ _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>ms|s|min|h)?
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 2_000_000
 """Seconds, some 23 days: PostgreSQL counts milliseconds in 31 bits."""
-_CODE = re.compile(r"[a-z][a-z0-9-]*")
+_CODE = re.compile(r"[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?")
 
 
 def sql_directives(text: str, path: Path) -> tuple[Directives, tuple[Issue, ...]]:

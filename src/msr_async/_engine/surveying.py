@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeVar
 
 from ..config import Config
 from ..errors import ValidationFailed
 from ..models import Direction, Migration, Plan, Script, Version
 from ..protocols import DatabaseMigrationHandler
-from .loading import load
+from .loading import Folder
 from .planning import judged, plan
 from .validating import inspector
 
@@ -19,12 +18,13 @@ ConnT = TypeVar("ConnT")
 async def survey(
     handler: DatabaseMigrationHandler[ConnT],
     config: Config,
+    folder: Folder,
     direction: Direction = "up",
     target: Version | None = None,
 ) -> Plan:
     """What a run would do: of the database only the history is read."""
     decided = plan(
-        await load(Path(config.folder)),
+        folder,
         await handler.schema_version.applied(),
         config,
         inspector(handler.inspect),

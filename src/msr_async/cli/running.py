@@ -119,7 +119,7 @@ class Run:
                 self._owed = True
             case Restored():
                 self._owed = False
-            case Warned(message=message) if self._recovering:
+            case Warned(message=message) if self._recovering or self._signal is not None:
                 # A cancellation cannot carry the story of the recovery, so it is told this way.
                 self._recovering, self._story = False, message
 

@@ -46,7 +46,7 @@ class Told(Struct, frozen=True, kw_only=True):
 def tell(event: Event) -> Told | None:
     """What stays on the screen of an event; None for those that only move a bar."""
     match event:
-        case Planned(plan=plan):
+        case Planned(plan=plan) if not plan.errors:
             pending = len(plan.pending)
             verb = "run" if plan.direction == "up" else "undo"
             return Told(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -85,21 +84,27 @@ class PostgresHandler:
         self.schema_version = PostgresSchemaVersion(self._session, names)
         self._names = names
         self._lock_timeout = lock_timeout
+        self._lock: PostgresLock | None = None
+        self._backup: PostgresBackup | None = None
         self._watcher: Watcher | None = None
 
     # Imported where they are needed: nothing pending is the usual run, and it only reads the history.
 
-    @cached_property
+    @property
     def lock(self) -> PostgresLock:
         from .lock import PostgresLock
 
-        return PostgresLock(self._session, self._names)
+        if self._lock is None:
+            self._lock = PostgresLock(self._session, self._names)
+        return self._lock
 
-    @cached_property
+    @property
     def backup(self) -> PostgresBackup:
         from .backup import PostgresBackup
 
-        return PostgresBackup(self.target, self._session, self.describe, lock_timeout=self._lock_timeout)
+        if self._backup is None:
+            self._backup = PostgresBackup(self.target, self._session, self.describe, lock_timeout=self._lock_timeout)
+        return self._backup
 
     @classmethod
     def from_env(cls) -> PostgresHandler:
