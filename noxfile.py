@@ -16,6 +16,8 @@ nox.options.error_on_external_run = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 HERE = ".[cli,embedded]"
+# Two at once: most tests wait for a server or for a process. `nox -s tests -- -n 0` runs one after the other.
+AT_ONCE = ("-n", "2", "--dist", "worksteal")
 
 
 def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> None:
@@ -33,7 +35,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on the sources; arguments after `--` go to pytest."""
     install(session, "-e", HERE, groups=("test",))
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -90,4 +92,4 @@ def wheel(session: nox.Session) -> None:
     (built,) = target.glob("*.whl")
     install(session, f"{built.resolve()}[cli,embedded]", groups=("test",))
     session.run("python", "-c", "import msr_async as m; assert 'site-packages' in m.__file__, m.__file__")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
