@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
@@ -41,6 +42,10 @@ from .repairing import baseline, repair
 from .surveying import refuse_errors, reviewed, survey
 
 ConnT = TypeVar("ConnT")
+
+
+_NOTE_DEADLINE = 60.0
+"""Seconds."""
 
 
 class Conductor(Generic[ConnT]):
@@ -256,10 +261,16 @@ class Conductor(Generic[ConnT]):
     async def _note_schema(self) -> None:
         if self._config.drift is Policy.IGNORE:
             return
+        why: object = f"it took more than {_NOTE_DEADLINE:.0f} s"
         try:
-            await note_schema(self._handler)
+            with anyio.move_on_after(_NOTE_DEADLINE) as scope:  # also after a failure, where nothing may wait for ever
+                await note_schema(self._handler)
         except Exception as error:
-            self._emit(Warned(message=f"The schema could not be noted, so the next run sees no drift: {error}"))
+            why = error
+        else:
+            if not scope.cancelled_caught:
+                return
+        self._emit(Warned(message=f"The schema could not be noted, so the next run sees no drift: {why}"))
 
 
 async def _whoami() -> str:

@@ -99,7 +99,7 @@ def connect_error(error: BaseException, where: str, user: str) -> MsrError | Non
     if state == "53300":
         return ConnectionFailed(
             f"{where} has no connection left.",
-            hint="Close some, or raise max_connections or the role's CONNECTION LIMIT: a backup takes concurrency + 4.",
+            hint="Close some, or raise max_connections or the role's CONNECTION LIMIT: a backup takes concurrency + 3.",
         )
     if state == "57P03":
         return ConnectionFailed(f"{where} is starting up or shutting down.", hint="Try again in a moment.")
