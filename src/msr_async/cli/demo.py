@@ -212,7 +212,7 @@ def _open_file(stage: _Stage, path: Path) -> None:
 
 
 def _config(folder: Path) -> Config:
-    config = Config(folder=folder / "migrations")
+    config = Config(folder=folder / "migrations", lint=False)  # advice would be noise in a story
     config.backup.folder = folder / "backups"
     config.backup.prefix = "shop"
     return config
