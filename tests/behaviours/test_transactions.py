@@ -14,6 +14,7 @@ import pytest
 
 from msr_async import Config, ConnectionLost, MigrationFailed, MigrationScriptExecutor, ValidationFailed
 from msr_async.events import MigrationRetried, MigrationStarted, Noticed, Warned
+from msr_async.postgres import PostgresHandler
 from tests.behaviours.setting import FAIL, Setting
 
 postgres_only = pytest.mark.parametrize("world", ["pg18"], indirect=True)
@@ -443,3 +444,31 @@ async def test_notices_become_events(setting: Setting) -> None:
     await executor(setting).migrate()
     told = [(event.severity, event.message) for event in setting.heard if isinstance(event, Noticed)]
     assert told == [("NOTICE", "half way"), ("WARNING", "careful")]
+
+
+# -- 27: plan and status of somebody who may only read -----------------------------------------------
+
+
+@postgres_only
+async def test_behaviour_27_plan_and_status_need_no_right_to_write(setting: Setting) -> None:
+    sql(setting, 1, "CREATE TABLE one (a int);")
+    await executor(setting).migrate()
+    sql(setting, 2, "ALTER TABLE one ADD b int;")
+    role = f"reader_{setting.folder.name[-6:]}".lower()
+    await query(setting, f"CREATE ROLE {role} LOGIN")
+    try:
+        for right in (f"REVOKE ALL ON SCHEMA public FROM {role}", f"GRANT USAGE ON SCHEMA public TO {role}",
+                      f"GRANT SELECT ON schema_version, schema_version_notes TO {role}"):  # fmt: skip
+            await query(setting, right)
+        dsn = setting.world._dsn.replace("postgres@", f"{role}@")  # type: ignore[attr-defined]
+        async with PostgresHandler(dsn) as handler:
+            reader = setting.executor("none", "manual", handler=handler)
+            for plan in (await reader.status(), await reader.plan(), await reader.validate()):
+                assert [migration.name for migration in plan.pending] == ["step2"]
+                assert plan.issues == ()
+            with pytest.raises(MigrationFailed, match="may not write"):
+                await reader.migrate()
+    finally:
+        await query(setting, f"DROP OWNED BY {role}")
+        await query(setting, f"DROP ROLE {role}")
+    assert await setting.versions() == [1]
