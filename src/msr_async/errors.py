@@ -177,6 +177,10 @@ class RestoreFailed(MsrError):
     """A restore failed. Where the database can do it, the target is as it was before."""
 
 
+class RestoreUnfinished(MsrError):
+    """The database is in the middle of a restore that did not come to its end; it must not be used as it is."""
+
+
 class TargetRefused(RestoreFailed):
     """The target is not one that may be overwritten without its name being said."""
 

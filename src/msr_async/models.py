@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from .framing import Framing
+
 VERSION = "0.1.0"
 """This library's; the build reads it here."""
 
@@ -23,6 +25,10 @@ Language: TypeAlias = Literal["sql", "py"]
 Direction: TypeAlias = Literal["up", "down"]
 Kind: TypeAlias = Literal["versioned", "repeatable", "hook"]
 Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializable"]
+RestoreMode: TypeAlias = Literal["replace", "overwrite", "merge", "create"]
+"""What a restore does with what the target holds. `replace`: what is not in the backup is deleted, so that the target
+becomes what the backup is. `overwrite`: what is in the backup is written over, the rest stays. `merge`: fields that are
+in the backup are written over, other fields stay. `create`: what is there already stays as it is."""
 
 
 # -- migrations -----------------------------------------------------------------------------------
@@ -207,6 +213,7 @@ class Part(Struct, frozen=True, kw_only=True):
     columns: tuple[Column, ...] = ()
     slice: str = ""
     """Which slice of it, in the backend's words; empty means the whole."""
+    framing: Framing = "lines"
     estimate: int = 0
     """Bytes of data expected, a guess for ordering and progress."""
 
@@ -264,10 +271,19 @@ class PartEntry(Struct, frozen=True, kw_only=True):
     rows: int
     raw_bytes: int
     chunks: tuple[ChunkEntry, ...]
+    framing: Framing = "lines"
+    """How the rows stand in the chunks; in a manifest that does not say it, lines."""
 
     @property
     def part(self) -> Part:
-        return Part(kind=self.kind, names=self.names, columns=self.columns, slice=self.slice, estimate=self.raw_bytes)
+        return Part(
+            kind=self.kind,
+            names=self.names,
+            columns=self.columns,
+            slice=self.slice,
+            framing=self.framing,
+            estimate=self.raw_bytes,
+        )
 
 
 class DocumentEntry(Struct, frozen=True, kw_only=True):

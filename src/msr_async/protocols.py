@@ -23,6 +23,7 @@ from .models import (
     Manifest,
     Part,
     PartTotals,
+    RestoreMode,
     RestoreTotals,
     Script,
     Selection,
@@ -39,6 +40,8 @@ class RestoreOptions(Struct, frozen=True, kw_only=True):
 
     owners: bool = True
     privileges: bool = True
+    mode: RestoreMode = "replace"
+    """A backend that knows `replace` only refuses another one before anything is touched (`ConfigError`)."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -158,12 +161,17 @@ class Snapshot(Protocol):
         ...
 
     async def details(self) -> SnapshotDetails:
-        """What is not rows. May run while parts are being dumped."""
+        """What is not rows. Asked for while parts are being dumped, and may wait for them."""
         ...
 
 
 class Restoration(Protocol):
-    """A restore under way. Leaving the block without `finish()` puts the target back to what it was, where it can."""
+    """A restore under way. Leaving the block without `finish()` puts the target back to what it was, where it can.
+
+    Where it cannot, the target carries a mark from the first change to the end of `finish()`, and its history cannot be
+    read (`RestoreUnfinished`): nothing is migrated or backed up that is half of one state and half of another. The same
+    restore, run again, comes to its end.
+    """
 
     @property
     def max_concurrency(self) -> int:

@@ -122,7 +122,7 @@ async def test_documents_and_chunks_are_read_by_the_manifest(tmp_path: Path) -> 
     async with storage.open(NAME) as reader:
         index, manifest = await read_manifest(reader)
         documents = await read_documents(reader, index, manifest)
-        rows = await read_chunk(reader, index, manifest.parts[0].chunks[0])
+        rows = await read_chunk(reader, index, manifest.parts[0].chunks[0], "lines")
     assert documents == {"pre-data.sql": b"CREATE ...;\n", "post-data.sql": b""}
     assert rows == b"1\n2\n"
 

@@ -1,13 +1,11 @@
-"""Pieces of any size in, chunks that end at row ends out.
-
-A row ends in a newline and holds none inside: so do PostgreSQL's COPY text and JSON lines.
-"""
+"""Pieces of any size in, chunks that end at row ends out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-ROW_END = b"\n"
+from ..framing import ROW_END, Framing, messages_end, varint
+
 _SLACK = 256 * 1024
 """Room behind a chunk's end for the piece that reaches over it, so that a buffer rarely grows."""
 
@@ -15,15 +13,18 @@ _SLACK = 256 * 1024
 class Chunk:
     """The first `size` bytes of a buffer that belongs to the holder until it is given back."""
 
-    __slots__ = ("buffer", "size")
+    __slots__ = ("buffer", "framing", "size")
 
-    def __init__(self, buffer: bytearray, size: int) -> None:
+    def __init__(self, buffer: bytearray, size: int, framing: Framing = "lines") -> None:
         self.buffer = buffer
         self.size = size
+        self.framing = framing
 
     @property
     def ended(self) -> bool:
         """False when it stops in the middle of a row."""
+        if self.framing == "messages":
+            return messages_end(self.buffer, 0, self.size)[0] == self.size
         return self.buffer[self.size - 1 : self.size] == ROW_END
 
     def view(self) -> memoryview:
@@ -32,6 +33,8 @@ class Chunk:
             return whole[: self.size]
 
     def rows(self) -> int:
+        if self.framing == "messages":
+            return messages_end(self.buffer, 0, self.size)[1]
         return self.buffer.count(ROW_END, 0, self.size)
 
 
@@ -42,14 +45,16 @@ class Cutter:
     2 MiB, ten times as long as the copying, and left the memory in pieces.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, framing: Framing = "lines") -> None:
+        self.framing: Framing = framing
+        """Of the part that is being cut; changed between two parts only."""
         self._size = size
         self._capacity = size + min(size, _SLACK)
         self._spare: list[bytearray] = []
         self._buffer = bytearray(self._capacity)
         self._filled = 0
         self._searched = 0
-        """Bytes at the buffer's start that are known to hold no row end."""
+        """Bytes at the buffer's start that were looked at: lines, they hold no row end; messages, they are whole."""
 
     def __repr__(self) -> str:
         return f"<Cutter {self._filled} of {self._size} bytes>"
@@ -83,6 +88,8 @@ class Cutter:
 
     def _cut(self) -> int:
         """Where to cut: behind the last row end that fits, else behind the first one there is, else nowhere yet (0)."""
+        if self.framing == "messages":
+            return self._cut_messages()
         if self._searched < self._size:
             cut = self._buffer.rfind(ROW_END, self._searched, self._size) + 1
             if cut:
@@ -93,8 +100,15 @@ class Cutter:
             self._searched = self._filled
         return cut
 
+    def _cut_messages(self) -> int:
+        self._searched, _ = messages_end(self._buffer, self._searched, min(self._size, self._filled))
+        if self._searched:
+            return self._searched
+        length, start = varint(self._buffer, 1)  # larger than a chunk, so its length is there
+        return start + length if start + length <= self._filled else 0
+
     def _split(self, cut: int) -> Chunk:
-        chunk, filled = Chunk(self._buffer, cut), self._filled
+        chunk, filled = Chunk(self._buffer, cut, self.framing), self._filled
         self._buffer = self._spare.pop() if self._spare else bytearray(self._capacity)
         self._filled = self._searched = 0
         with memoryview(chunk.buffer) as view, view[cut:filled] as rest:

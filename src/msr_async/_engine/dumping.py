@@ -158,6 +158,7 @@ class _PartDump:
         self._run = run
         self._group = group
         self._cutter = cutter
+        self._cutter.framing = part.framing
         self._number = number
         self._part = part
         self._received = 0
@@ -185,6 +186,7 @@ class _PartDump:
             names=part.names,
             columns=part.columns,
             slice=part.slice,
+            framing=part.framing,
             rows=rows,
             raw_bytes=self._received,
             chunks=entries,

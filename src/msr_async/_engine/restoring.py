@@ -104,7 +104,7 @@ class _Run(Struct, frozen=True, kw_only=True):
     async def _read(self, entry: PartEntry, send: MemoryObjectSendStream[_Checked]) -> None:
         try:
             for chunk in entry.chunks:
-                rows = await read_chunk(self.reader, self.index, chunk)
+                rows = await read_chunk(self.reader, self.index, chunk, entry.framing)
                 await send.send(_Checked(rows=rows, entry=chunk))
                 del rows
         except anyio.BrokenResourceError:

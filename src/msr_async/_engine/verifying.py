@@ -14,9 +14,9 @@ from ..archive import ArchiveIndex, Member
 from ..archive.reader import Reading
 from ..errors import BackupDamaged, BackupInvalid
 from ..events import Step
+from ..framing import Framing, rows_in
 from ..models import ChunkEntry, DocumentEntry, Manifest, VerifyInfo
 from ..protocols import Storage, StorageReader
-from .chunking import ROW_END
 from .emitting import Emitter
 from .sharing import plainly, share
 
@@ -79,7 +79,7 @@ async def check_hashes(reader: StorageReader, index: ArchiveIndex, manifest: Man
     await share(index.members.values(), _each(reader, manifest, _payload), workers=_READERS)
 
 
-async def read_chunk(reader: StorageReader, index: ArchiveIndex, entry: ChunkEntry) -> bytes:
+async def read_chunk(reader: StorageReader, index: ArchiveIndex, entry: ChunkEntry, framing: Framing) -> bytes:
     """A chunk's rows, handed out only when its hash, its size and its row count are the manifest's.
 
     Raises:
@@ -87,7 +87,7 @@ async def read_chunk(reader: StorageReader, index: ArchiveIndex, entry: ChunkEnt
     """
     member = index.members[entry.member]
     data = await _bytes_of(reader, member)
-    return await to_thread.run_sync(_raw, member, data, entry)
+    return await to_thread.run_sync(_raw, member, data, entry, framing)
 
 
 async def read_documents(reader: StorageReader, index: ArchiveIndex, manifest: Manifest) -> dict[str, bytes]:
@@ -100,7 +100,7 @@ async def read_documents(reader: StorageReader, index: ArchiveIndex, manifest: M
     for entry in manifest.documents:
         member = index.members[entry.member]
         data = await _bytes_of(reader, member)
-        documents[entry.name] = await to_thread.run_sync(_raw, member, data, entry)
+        documents[entry.name] = await to_thread.run_sync(_raw, member, data, entry, None)
     return documents
 
 
@@ -134,16 +134,20 @@ async def verify(storage: Storage, name: str, *, level: Literal["quick", "full"]
     )
 
 
-def _each(reader: StorageReader, manifest: Manifest, check: Callable[[Member, bytes, _Entry | None], object]) -> _Check:
+def _each(
+    reader: StorageReader,
+    manifest: Manifest,
+    check: Callable[[Member, bytes, _Entry | None, Framing | None], object],
+) -> _Check:
     """Read a member and check it in a worker thread against its line in the manifest."""
-    listed: Mapping[str, _Entry] = {
-        **{entry.member: entry for entry in manifest.documents},
-        **{entry.member: entry for part in manifest.parts for entry in part.chunks},
+    listed: Mapping[str, tuple[_Entry, Framing | None]] = {
+        **{entry.member: (entry, None) for entry in manifest.documents},
+        **{entry.member: (entry, part.framing) for part in manifest.parts for entry in part.chunks},
     }
 
     async def check_member(member: Member) -> None:
         data = await _bytes_of(reader, member)
-        await to_thread.run_sync(check, member, data, listed.get(member.name))
+        await to_thread.run_sync(check, member, data, *listed.get(member.name, (None, None)))
 
     return check_member
 
@@ -167,7 +171,7 @@ def _step(steps: Reading, data: bytes | None) -> tuple[tuple[int, int], ArchiveI
         return (0, 0), stop.value
 
 
-def _payload(member: Member, data: bytes, entry: _Entry | None) -> bytes:
+def _payload(member: Member, data: bytes, entry: _Entry | None, framing: Framing | None = None) -> bytes:
     """A member's content as it is stored. Without an entry it is one that only the file's directory vouches for."""
     payload = archive.check_member(member, data)
     if entry is not None and archive.digest(payload) != entry.sha256:
@@ -175,13 +179,16 @@ def _payload(member: Member, data: bytes, entry: _Entry | None) -> bytes:
     return payload
 
 
-def _raw(member: Member, data: bytes, entry: _Entry | None) -> bytes:
+def _raw(member: Member, data: bytes, entry: _Entry | None, framing: Framing | None) -> bytes:
     payload = _payload(member, data, entry)
     if entry is None:
         return payload
     raw = archive.decompress(payload, entry.raw_size, member=member.name)
-    if isinstance(entry, ChunkEntry):
-        rows = raw.count(ROW_END)
-        if rows != entry.rows or not raw.endswith(ROW_END):
+    if framing is not None and isinstance(entry, ChunkEntry):
+        try:
+            rows = rows_in(raw, framing)
+        except ValueError as error:
+            raise BackupDamaged(str(error), member=member.name) from None
+        if rows != entry.rows:
             raise BackupDamaged(f"it holds {rows} rows where {entry.rows} were written", member=member.name)
     return raw

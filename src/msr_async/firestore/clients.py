@@ -1,0 +1,65 @@
+"""One channel to one database: the native client for people's code, and raw bytes for data that only passes through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc.aio
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.cloud.firestore import AsyncClient
+from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
+
+from .names import Home
+
+SERVICE = "/google.firestore.v1.Firestore/"
+PRODUCTION_HOST = "firestore.googleapis.com"
+
+_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+)
+
+
+class Clients:
+    """Open from its making to `close()`; made inside the event loop that uses it.
+
+    Args:
+        emulator: `host:port` of an emulator, which takes no credentials.
+    """
+
+    def __init__(self, home: Home, *, credentials: Credentials | None = None, emulator: str | None = None) -> None:
+        self.home = home
+        self.host = emulator or PRODUCTION_HOST
+        self.emulated = emulator is not None
+        if emulator is not None:
+            credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+            self.channel = grpc.aio.insecure_channel(emulator, options=_OPTIONS)
+        else:
+            self.channel = FirestoreGrpcAsyncIOTransport.create_channel(credentials=credentials, options=_OPTIONS)
+        self.native = AsyncClient(project=home.project, credentials=credentials, database=home.database)
+        # The client makes a channel of its own otherwise, and takes the emulator's address from the environment only.
+        self.native._firestore_api_internal = FirestoreAsyncClient(
+            transport=FirestoreGrpcAsyncIOTransport(channel=self.channel)
+        )
+        self.metadata = (
+            ("google-cloud-resource-prefix", home.path),
+            ("x-goog-request-params", f"project_id={home.project}&database_id={home.database}"),
+            *((("authorization", "Bearer owner"),) if self.emulated else ()),
+        )
+
+    def unary(self, method: str) -> Any:
+        """`Commit`, `BatchWrite`, ...: takes the request's bytes and answers the response's, as bytes.
+
+        Call it with `metadata=self.metadata` and `timeout=` in seconds; it raises `grpc.aio.AioRpcError`.
+        """
+        return self.channel.unary_unary(SERVICE + method, request_serializer=None, response_deserializer=None)
+
+    def stream(self, method: str) -> Any:
+        """`RunQuery`, ...: the same, with many responses."""
+        return self.channel.unary_stream(SERVICE + method, request_serializer=None, response_deserializer=None)
+
+    async def close(self) -> None:
+        await self.channel.close()

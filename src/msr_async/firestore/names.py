@@ -1,0 +1,211 @@
+"""Where a document stands: paths, their order in the database, and the ranges and patterns that choose among them.
+
+A path here is relative to the database's root: `users/alice/orders/7`. Nothing here talks to a database.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..errors import ConfigError
+from ..models import Selection
+
+MIN_ID = "__id-9223372036854775808__"
+"""The id that comes before every other one: numeric ids come first, by their number."""
+LOCK_COLLECTION = "schema_version_lock"
+"""Holds the lock and the mark of a restore under way; never a part of a backup."""
+
+_NUMERIC = re.compile(r"__id(-?\d+)__", re.ASCII)
+OrderKey: TypeAlias = tuple[tuple[int, int, str], ...]
+
+
+class Home(Struct, frozen=True, kw_only=True):
+    """The project and the database that documents live in."""
+
+    project: str
+    database: str
+
+    @property
+    def path(self) -> str:
+        return f"projects/{self.project}/databases/{self.database}"
+
+    @property
+    def root(self) -> str:
+        """What all names of documents begin with, without the last slash."""
+        return f"{self.path}/documents"
+
+    def name(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def path_of(self, name: str) -> str:
+        """Raises:
+        ValueError: the document lives somewhere else.
+        """
+        if not name.startswith(f"{self.root}/"):
+            raise ValueError(f"{name} is not in {self.path}")
+        return name[len(self.root) + 1 :]
+
+
+def order_key(path: str) -> OrderKey:
+    """Compares as the database orders documents by `__name__`: a parent before its children, numeric ids first."""
+    return tuple(_segment_key(segment) for segment in path.split("/"))
+
+
+def _segment_key(segment: str) -> tuple[int, int, str]:
+    numeric = _NUMERIC.fullmatch(segment) if segment.startswith("__id") else None
+    return (0, int(numeric[1]), "") if numeric else (1, 0, segment)
+
+
+def collection_id(path: str) -> str:
+    """The collection that a document stands in, without what is above it: `users/alice/orders/7` gives `orders`."""
+    return path.rsplit("/", 2)[-2]
+
+
+class KeyRange(Struct, frozen=True, kw_only=True):
+    """Documents from `start` on and before `end`, in the database's order; empty means without end on that side."""
+
+    start: str = ""
+    end: str = ""
+
+    def __contains__(self, path: str) -> bool:
+        key = order_key(path)
+        return (not self.start or order_key(self.start) <= key) and (not self.end or key < order_key(self.end))
+
+    def cut(self, paths: Iterable[str]) -> list[KeyRange]:
+        """This range in pieces that begin at those of the paths that lie inside of it."""
+        inside = sorted({path for path in paths if path in self and path != self.start}, key=order_key)
+        edges = [self.start, *inside, self.end]
+        return [KeyRange(start=start, end=end) for start, end in itertools.pairwise(edges)]
+
+
+EVERYTHING = KeyRange()
+
+
+def under(path: str) -> KeyRange:
+    """A document with all that is beneath it, or a collection with all of its documents and what is beneath them."""
+    if path.count("/") % 2:
+        return KeyRange(start=path, end=f"{path}\0")
+    return KeyRange(start=f"{path}/{MIN_ID}", end=f"{path}\0/{MIN_ID}")
+
+
+class Scope(Struct, frozen=True, kw_only=True):
+    """What a selection means: which ranges to read, and which of their documents to take."""
+
+    ranges: tuple[KeyRange, ...]
+    includes: tuple[str, ...] = ()
+    """Patterns that the ranges are wider than; empty when all that is in the ranges is meant."""
+    excludes: tuple[str, ...] = ()
+    whole: bool = False
+    """Everything of the database's user is in it."""
+
+    def holds(self) -> Callable[[str], bool] | None:
+        """Whether a path inside of the ranges is meant; None when all of them are, so that nobody has to ask."""
+        if not self.includes and not self.excludes:
+            return None
+        included, excluded = _matcher(self.includes), _matcher(self.excludes)
+
+        def holds(path: str) -> bool:
+            segments = path.split("/")
+            return (not self.includes or included(segments)) and not excluded(segments)
+
+        return holds
+
+
+def scope_of(selection: Selection, *, internal: Sequence[str] = (LOCK_COLLECTION,)) -> Scope:
+    """What to read for a selection, without the library's own `internal` collections.
+
+    A pattern names a collection or a document and means it with everything beneath it. Each of its segments may hold
+    `*`, `?` and `[...]`: `users`, `users/alice`, `users/*/orders`, `shop_*`.
+
+    Raises:
+        ConfigError: a pattern is no path.
+    """
+    for pattern in (*selection.include, *selection.exclude):
+        if not all(pattern.split("/")):
+            raise ConfigError(
+                f"{pattern!r} is no path of a collection or a document.",
+                hint="Write it as users, users/alice or users/*/orders.",
+            )
+    wide = _joined([_literal_range(pattern) for pattern in selection.include]) or [EVERYTHING]
+    plain = [pattern for pattern in selection.exclude if not _wild(pattern)]
+    ranges = _without(wide, [under(path) for path in (*internal, *plain)])
+    inexact = any(_wild(pattern) for pattern in selection.include)
+    return Scope(
+        ranges=tuple(ranges),
+        includes=selection.include if inexact else (),
+        excludes=tuple(pattern for pattern in selection.exclude if _wild(pattern)),
+        whole=not selection.include and not selection.exclude,
+    )
+
+
+def _wild(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+def _literal_range(pattern: str) -> KeyRange:
+    """The smallest range that we can name with all that a pattern may match in it."""
+    literal: list[str] = []
+    for segment in pattern.split("/"):
+        if _wild(segment):
+            break
+        literal.append(segment)
+    return under("/".join(literal)) if literal else EVERYTHING
+
+
+def _joined(ranges: Sequence[KeyRange]) -> list[KeyRange]:
+    """The same documents in ranges that do not overlap, in order."""
+    joined: list[KeyRange] = []
+    for item in sorted(ranges, key=_start_key):
+        last = joined[-1] if joined else None
+        if last is None or (last.end and item.start and order_key(last.end) <= order_key(item.start)):
+            joined.append(item)
+        elif last.end and (not item.end or order_key(item.end) > order_key(last.end)):
+            joined[-1] = KeyRange(start=last.start, end=item.end)
+    return joined
+
+
+def _without(ranges: Sequence[KeyRange], holes: Sequence[KeyRange]) -> list[KeyRange]:
+    """What is left when holes with a start and an end are taken out."""
+    left = list(ranges)
+    for hole in _joined(holes):
+        left = [piece for item in left for piece in _around(item, hole)]
+    return left
+
+
+def _around(item: KeyRange, hole: KeyRange) -> list[KeyRange]:
+    start, end = order_key(hole.start), order_key(hole.end)
+    if (item.end and order_key(item.end) <= start) or (item.start and end <= order_key(item.start)):
+        return [item]
+    pieces: list[KeyRange] = []
+    if not item.start or order_key(item.start) < start:
+        pieces.append(KeyRange(start=item.start, end=hole.start))
+    if not item.end or end < order_key(item.end):
+        pieces.append(KeyRange(start=hole.end, end=item.end))
+    return pieces
+
+
+def _start_key(item: KeyRange) -> OrderKey:
+    return order_key(item.start) if item.start else ()
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[Sequence[str]], bool]:
+    wanted = [[re.compile(fnmatch.translate(segment)) for segment in pattern.split("/")] for pattern in patterns]
+
+    @functools.lru_cache(maxsize=1024)
+    def one(index: int, place: int, segment: str) -> bool:
+        return wanted[index][place].match(segment) is not None
+
+    def matches(segments: Sequence[str]) -> bool:
+        return any(
+            len(pattern) <= len(segments) and all(one(index, place, segments[place]) for place in range(len(pattern)))
+            for index, pattern in enumerate(wanted)
+        )
+
+    return matches
