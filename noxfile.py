@@ -74,10 +74,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against pg_dump and pg_restore, with `-- migrations` against other tools; more arguments go on."""
+    """Measure against PostgreSQL's programs, with `-- migrations` or `-- firestore` those; more arguments go on."""
     install(session, HERE, groups=("bench",))
-    if session.posargs[:1] == ["migrations"]:
-        session.run("python", "-m", "benchmarks.migrations", *session.posargs[1:])
+    if session.posargs[:1] in (["migrations"], ["firestore"]):
+        session.run("python", "-m", f"benchmarks.{session.posargs[0]}", *session.posargs[1:])
     else:
         session.run("python", "-m", "benchmarks", *session.posargs)
 

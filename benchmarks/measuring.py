@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,36 +37,47 @@ class Cost:
     output: str
 
 
-def measure(command: Sequence[str], *, postmaster: int, bytecode: Path) -> Cost:
+def measure(
+    command: Sequence[str],
+    *,
+    server: int,
+    bytecode: Path,
+    environ: Mapping[str, str] | None = None,
+    deadline: float = 0.0,
+) -> Cost:
     """Run a command to its end.
 
     Args:
-        postmaster: the server's process, whose CPU is counted too.
+        server: the process whose CPU is counted too, with that of its children: a postmaster, a Java machine.
         bytecode: where Python programs keep compiled modules between runs, as an installed package has them.
+        environ: what the command finds in its environment, beside the little that it always does.
+        deadline: seconds after which the command is killed; 0 waits without end.
 
     Raises:
         CommandFailed: when it ended with anything but 0.
     """
-    server_before = server_cpu(postmaster)
+    server_before = server_cpu(server)
     reading, writing = os.pipe()
     with open(reading) as answer:
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", starter.__file__, str(writing), *command],
+                [sys.executable, "-I", "-S", starter.__file__, str(writing), str(deadline), *command],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                env=_environment(bytecode),
+                env=_environment(bytecode) | dict(environ or {}),
                 pass_fds=[writing],
             )
         finally:
             os.close(writing)
         report = json.loads(answer.read() or "{}")
+    if report.get("late"):
+        raise CommandFailed(f"{' '.join(command[:4])} ... was not done after {deadline:g} s")
     if done.returncode or report.get("status"):
         raise CommandFailed(f"{' '.join(command[:4])} ... ended with {report.get('status')}:\n{done.stderr[-2000:]}")
     time.sleep(_SETTLE)
-    server_after = server_cpu(postmaster)
+    server_after = server_cpu(server)
     return Cost(
         wall=report["wall"],
         cpu=report["user"] + report["system"],
@@ -76,12 +87,12 @@ def measure(command: Sequence[str], *, postmaster: int, bytecode: Path) -> Cost:
     )
 
 
-def server_cpu(postmaster: int) -> float | None:
+def server_cpu(server: int) -> float | None:
     """CPU seconds of a server up to now: its living processes, and those that have ended."""
     ticks = 0
     try:
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (times := _times(entry)) and postmaster in (int(entry.name), times[0]):
+            if entry.name.isdigit() and (times := _times(entry)) and server in (int(entry.name), times[0]):
                 ticks += sum(times[1:])
     except FileNotFoundError:  # macOS
         return None
@@ -98,8 +109,9 @@ def _times(process: Path) -> tuple[int, ...] | None:
 
 
 def _environment(bytecode: Path) -> dict[str, str]:
-    """Ours without what libpq and Python read, so that a command does what its arguments say; no linter is started."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PYTHON"))}
+    """Ours without what drivers and Python read, so that a command does what it is told; no linter is started."""
+    read = ("PG", "PYTHON", "FIRESTORE_", "GOOGLE_", "GCLOUD_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(read)}
     places = [Path(__file__).parents[1], Path(msr_async.__file__).parents[1]]
     python = {"PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONPYCACHEPREFIX": str(bytecode)}
     return kept | python | {"LC_ALL": "C", "MSR_SQUAWK": "off"}

@@ -95,7 +95,7 @@ class Arena:
 
     def _measure(self, command: Sequence[str]) -> Cost:
         postmaster = psql(self.server, _SOURCE, "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)")
-        return measure(command, postmaster=int(postmaster), bytecode=self.folder / "bytecode")
+        return measure(command, server=int(postmaster), bytecode=self.folder / "bytecode")
 
 
 def _bytes_of(path: Path) -> int:

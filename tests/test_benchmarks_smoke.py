@@ -74,8 +74,8 @@ def test_a_restore_that_left_rows_out_is_not_a_result(postgres: EmbeddedPostgres
 def test_a_command_is_charged_for_its_children_and_its_memory(tmp_path: Path) -> None:
     child = "sum(range(9_000_000))"
     work = f"import subprocess, sys; x = b'x' * 80_000_000; subprocess.run([sys.executable, '-c', {child!r}])"
-    cost = measure([sys.executable, "-c", work], postmaster=1, bytecode=tmp_path)
-    idle = measure([sys.executable, "-c", "import time; time.sleep(0.3)"], postmaster=1, bytecode=tmp_path)
+    cost = measure([sys.executable, "-c", work], server=1, bytecode=tmp_path)
+    idle = measure([sys.executable, "-c", "import time; time.sleep(0.3)"], server=1, bytecode=tmp_path)
     assert cost.peak > 80_000_000 > idle.peak
     assert cost.cpu > 5 * idle.cpu
     assert idle.wall > 0.3
@@ -83,9 +83,9 @@ def test_a_command_is_charged_for_its_children_and_its_memory(tmp_path: Path) ->
 
 def test_a_command_that_fails_says_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="ended with 3"):
-        measure([sys.executable, "-c", "raise SystemExit(3)"], postmaster=1, bytecode=tmp_path)
+        measure([sys.executable, "-c", "raise SystemExit(3)"], server=1, bytecode=tmp_path)
     with pytest.raises(CommandFailed, match="no-such-program: No such file"):
-        measure(["no-such-program"], postmaster=1, bytecode=tmp_path)
+        measure(["no-such-program"], server=1, bytecode=tmp_path)
 
 
 def run(name: str, baseline: str, *walls: float, action: str = "backup", peak: int = 50 * 2**20) -> Runs:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.firestore import Target
 from tests.support.scripts import script_environment
 from tests.support.servers import Database, only_newest
 
@@ -38,6 +39,10 @@ class Example:
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def of_firestore(self) -> bool:
+        return "msr_async.firestore" in self.code or self.page.name == "firestore.md"
 
 
 def broken_links(page: Path, text: str) -> Iterator[str]:
@@ -78,9 +83,19 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
 
 
 @only_newest
-@pytest.mark.parametrize("example", examples(), ids=str)
+@pytest.mark.parametrize("example", [item for item in examples() if not item.of_firestore], ids=str)
 def test_the_example_runs(example: Example, make_database: Callable[[], Database], tmp_path: Path) -> None:
     """As a script beside the page's files, with DATABASE_URL naming an empty database; one with tests in it, by pytest."""
+    run_example(example, tmp_path, DATABASE_URL=make_database().dsn)
+
+
+@pytest.mark.parametrize("example", [item for item in examples() if item.of_firestore], ids=str)
+def test_the_example_of_firestore_runs(example: Example, firestore_server: Target, tmp_path: Path) -> None:
+    settings = {"MSR_FIRESTORE_PROJECT": firestore_server.project, "MSR_FIRESTORE_EMULATOR": firestore_server.address}
+    run_example(example, tmp_path, **settings)
+
+
+def run_example(example: Example, tmp_path: Path, **settings: str) -> None:
     for found in _FILE.finditer(example.page.read_text("utf-8")):
         file = tmp_path / found["name"]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +107,7 @@ def test_the_example_runs(example: Example, make_database: Callable[[], Database
     script = tmp_path / "test_example.py"
     script.write_text(example.code)
     how = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if _HAS_TESTS.search(example.code) else []
-    own = script_environment(tmp_path / "bin", DATABASE_URL=make_database().dsn)
+    own = script_environment(tmp_path / "bin", **settings)
     environ = {name: value for name, value in own.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, *how, str(script)], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100

@@ -37,9 +37,11 @@ def test_importing_it_opens_no_room_of_a_database_or_a_terminal() -> None:
         "msr_async.errors",
         "msr_async.events",
         "msr_async.executor",
+        "msr_async.framing",
         "msr_async.models",
         "msr_async.observers",
         "msr_async.protocols",
+        "msr_async.shielding",
     }
 
 

@@ -140,7 +140,7 @@ class Arena:
 
     def _measured(self, command: Sequence[str]) -> Cost:
         postmaster = psql(self.server, "postgres", "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)")
-        return measure(command, postmaster=int(postmaster), bytecode=self.folder / "bytecode")
+        return measure(command, server=int(postmaster), bytecode=self.folder / "bytecode")
 
 
 def seconds_inside(cost: Cost) -> float | None:

@@ -179,7 +179,10 @@ def _checks_of_plans(name: str, value: Any) -> tuple[Check, ...]:
 
 
 class _Checked:
-    """Runs a field's check on every assignment, so that a section changed after its making is as safe as a new one."""
+    """Runs a field's check on every assignment, so that a section changed after its making is as safe as a new one.
+
+    `repr` and `==` are what a dataclass would have: to have it write them takes as long as all the rest of its making.
+    """
 
     _checks: Mapping[str, Callable[[str, Any], Any]] = {}
 
@@ -190,8 +193,22 @@ class _Checked:
         check = self._checks.get(name)
         super().__setattr__(name, check(name, value) if check else value)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in self._settings())})"
 
-@dataclass(kw_only=True)
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._settings() == other._settings()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _settings(self) -> list[tuple[str, Any]]:
+        names = type(self).__dataclass_fields__  # type: ignore[attr-defined]
+        return [(name, getattr(self, name)) for name in names]
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
 class BackupConfig(_Checked):
     """Where backups go, what they are called, what they hold."""
 
@@ -243,7 +260,7 @@ class BackupConfig(_Checked):
             raise ConfigError(f"compression_level is {value}.", hint="zstd's levels here are 1 to 19.")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False, eq=False)
 class TransactionConfig(_Checked):
     """How migrations are enclosed in transactions, how long they wait, and how often they are tried."""
 
@@ -285,7 +302,7 @@ def _table_name(name: str, value: Any) -> str:
     return value
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Config(_Checked):
     """Everything a `MigrationScriptExecutor` wants to know."""
 

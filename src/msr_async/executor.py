@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-import anyio
-
 from ._engine.emitting import Emitter
 from ._engine.intending import intend
 from ._engine.loading import Folder, load
@@ -22,6 +20,7 @@ from .models import (
     BackupInfo,
     Direction,
     Drift,
+    ExportInfo,
     Language,
     LockInfo,
     Manifest,
@@ -29,11 +28,13 @@ from .models import (
     Plan,
     RepairResult,
     RestoreInfo,
+    RestoreMode,
     VerifyInfo,
     Version,
 )
 from .observers.log import log_event
 from .protocols import DatabaseMigrationHandler, Lock, RestoreOptions, Storage
+from .shielding import in_thread
 
 if TYPE_CHECKING:
     from ._engine.conducting import Conductor
@@ -213,6 +214,7 @@ class MigrationScriptExecutor(Generic[ConnT]):
         confirm_target: str | None = None,
         owners: bool = True,
         privileges: bool = True,
+        mode: RestoreMode = "replace",
     ) -> RestoreInfo:
         """Replace what the database holds by a backup's content, under the migration lock.
 
@@ -220,9 +222,15 @@ class MigrationScriptExecutor(Generic[ConnT]):
             backup: a path or a `BackupInfo`; the newest complete backup of the storage when left out.
             confirm_target: `<database>@<host>`, where the target guard asks for it.
             owners, privileges: whether to restore who owns what and who may do what.
+            mode: what becomes of what the database holds. `replace`: it becomes what the backup is, and what is not in
+                the backup is deleted. The others leave that alone: `overwrite` writes over what both have, `merge`
+                writes over the fields that the backup's documents have, `create` adds only what is not there.
+                PostgreSQL knows `replace` only.
 
         Raises:
             BackupNotFound, BackupInvalid: nothing was touched.
+            ConfigError: the database has no such mode; nothing was touched.
+            RestoreUnfinished: another restore stopped half-way, and this mode would build on it.
             TargetRefused: with the name to give.
             RestoreFailed: the target is as it was, where its database can do that.
         """
@@ -237,7 +245,8 @@ class MigrationScriptExecutor(Generic[ConnT]):
         async with conductor.locked():
             # Once more: what was empty may have been filled while we waited.
             guard_target(manifest.source, await self.handler.describe(), confirm_target)
-            return await conductor.backups.restore(storage, name, RestoreOptions(owners=owners, privileges=privileges))
+            options = RestoreOptions(owners=owners, privileges=privileges, mode=mode)
+            return await conductor.backups.restore(storage, name, options)
 
     async def list_backups(self) -> list[BackupInfo]:
         """The complete backups of the storage, newest first."""
@@ -261,6 +270,29 @@ class MigrationScriptExecutor(Generic[ConnT]):
         storage, name = await self._newest() if backup is None else await self._locate(backup)
         return await verify(storage, name, level=level, emit=self._emit)
 
+    async def export_backup(
+        self, backup: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> ExportInfo:
+        """Write a backup as lines of JSON, compressed by gzip where the name ends in `.gz`. Firestore's only.
+
+        Raises:
+            StorageError: when there is such a file already, unless it may be overwritten.
+        """
+        from .exchanging import export_to_file
+
+        storage, name = await self._locate(backup)
+        return await export_to_file(storage, name, path, overwrite=overwrite, emit=self._emit)
+
+    async def import_backup(self, path: str | os.PathLike[str]) -> BackupInfo:
+        """Make a backup in the storage of what `export_backup` wrote, changed by hand or not.
+
+        Raises:
+            BackupInvalid: naming the line that is wrong; no backup was made.
+        """
+        from .exchanging import import_file
+
+        return await import_file(path, storage=self.storage, config=self.config.backup, emit=self._emit)
+
     async def _newest(self) -> tuple[Storage, str]:
         from ._engine.listing import backups
 
@@ -282,7 +314,7 @@ class MigrationScriptExecutor(Generic[ConnT]):
         if _same_place(storage.path(path.name), path):
             return storage, path.name
         # A bare name is looked for here first, as a shell would, and then in the storage.
-        if len(path.parts) == 1 and not await anyio.Path(path).is_file():
+        if len(path.parts) == 1 and not await in_thread(path.is_file):
             return storage, path.name
         from .storage.local import LocalStorage
 

@@ -44,6 +44,8 @@ def as_varint(number: int) -> bytes:
     """The bytes of a number that is not negative."""
     if number < 0x80:
         return bytes((number,))
+    if number < 0x4000:  # most documents
+        return bytes((number & 0x7F | 0x80, number >> 7))
     spelled = bytearray()
     while number >= 0x80:
         spelled.append(number & 0x7F | 0x80)

@@ -339,12 +339,23 @@ class BackupInfo(Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str] = field(default_factory=dict)
     duration: float | None = None
     """Seconds it took to make; None when it was read back from a listing."""
+    kind: str = ""
+    """Of the database: `postgresql`, `firestore`."""
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+class ExportInfo(Struct, frozen=True, kw_only=True):
+    """A backup written out as lines of JSON."""
+
+    path: Path
+    rows: int
+    size: int
+    duration: float
 
 
 class RestoreInfo(Struct, frozen=True, kw_only=True):
@@ -356,6 +367,7 @@ class RestoreInfo(Struct, frozen=True, kw_only=True):
     raw_bytes: int
     duration: float
     warnings: tuple[str, ...] = ()
+    kind: str = ""
 
 
 class RestoreTotals(Struct, frozen=True, kw_only=True):

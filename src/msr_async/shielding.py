@@ -1,14 +1,19 @@
-"""Work that comes to its end whatever happens to the task that asked for it."""
+"""Work that comes to its end whatever happens to the task that asked for it.
+
+anyio's backend takes longer to import than a run with nothing to do needs otherwise (20 ms). Before somebody has loaded
+it no task can be inside a scope of anyio's, so that there is nothing to shield from: until then asyncio does the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-import anyio
-
 T = TypeVar("T")
+_BACKEND = "anyio._backends._asyncio"
 
 
 async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, asyncio.CancelledError | None]:
@@ -22,7 +27,7 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, asyncio.Cancelle
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
+    with _shield():
         while not task.done():
             try:
                 await asyncio.wait({task})
@@ -37,3 +42,42 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return answer
+
+
+async def within(seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
+    """Await work that no scope of anyio's may cancel, for so long at most; whether it came to its end."""
+    if not _scopes_there():
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await work()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        return not limit.expired()
+    from anyio import move_on_after
+
+    with move_on_after(seconds, shield=True) as scope:
+        await work()
+    return not scope.cancelled_caught
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What a function says that blocks; a worker thread runs it."""
+    if not _scopes_there():
+        return await asyncio.to_thread(work)
+    from anyio import to_thread
+
+    return await to_thread.run_sync(work)
+
+
+def _shield() -> AbstractContextManager[object]:
+    if not _scopes_there():
+        return nullcontext()
+    from anyio import CancelScope
+
+    return CancelScope(shield=True)
+
+
+def _scopes_there() -> bool:
+    """Whether some task may be inside a scope of anyio's."""
+    return _BACKEND in sys.modules

@@ -126,7 +126,7 @@ def test_the_lines_of_the_readme_do_what_they_say(shell: Callable[[str], tuple[b
 @programs
 @pytest.mark.skipif(shutil.which("jq") is None, reason="the program jq is not on this machine")
 def test_the_page_loads_and_checks_every_part(shell: Callable[[str], tuple[bytes, bytes]]) -> None:
-    by_hand, load, check = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    by_hand, load, check, *_ = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     _, told = shell("\n".join([by_hand.splitlines()[0], load]))
     assert told == (
         b'[psql postgresql:///x -c \\copy "public"."orders 0" ("id", "note") from pstdin] UTF8\n'

@@ -125,8 +125,8 @@ class Running:
 
 
 def environment() -> dict[str, str]:
-    """Our environment without settings of the library, of PostgreSQL and of a pipeline."""
-    skipped = ("MSR_", "PG", "GITHUB_", "PYTHON", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+    """Our environment without settings of the library, of the databases and of a pipeline."""
+    skipped = ("MSR_", "FIRESTORE_", "GOOGLE_", "PG", "GITHUB_", "PYTHON", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(skipped)}
     kept.pop("DATABASE_URL", None)
     wanted = {name: value for name, value in os.environ.items() if name.startswith("MSR_POSTGRES_BIN")}

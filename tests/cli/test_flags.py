@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from msr_async.cli import opening
+from msr_async.cli.addressing import Address
 from msr_async.cli.app import main
 from msr_async.config import BackupMode, Config, OutOfOrder, Policy, RollbackStrategy, TransactionMode
 from msr_async.models import AppliedMigration, BackupInfo, MigrationResult, Plan, RepairResult, RestoreInfo
@@ -32,14 +34,14 @@ class Seen:
     name = "seen"
 
     def __init__(self) -> None:
-        self.url = ""
+        self.address = Address()
         self.environment: str | None = None
         self.config = Config()
         self.arguments: tuple[Any, ...] = ()
         self.options: dict[str, Any] = {}
 
-    def handler(self, url: str, *, environment: str | None) -> Seen:
-        self.url, self.environment = url, environment
+    def handler(self, address: Address, *, environment: str | None) -> Seen:
+        self.address, self.environment = address, environment
         return self
 
     async def __aenter__(self) -> Seen:
@@ -86,8 +88,8 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
     monkeypatch.setattr("msr_async.executor.MigrationScriptExecutor", it.executor)
     monkeypatch.setattr(opening, "handler_for", it.handler)
     monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "MSR_DATABASE_URL", "MSR_ENVIRONMENT", "MSR_MIGRATIONS", "MSR_BACKUPS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in (name for name in os.environ if name.startswith(("MSR_", "DATABASE_URL", "FIRESTORE_"))):
+        monkeypatch.delenv(name)
     return it
 
 
@@ -110,7 +112,7 @@ COMMANDS = [
 def test_without_flags_a_command_is_as_the_library_is(seen: Seen, command: tuple[str, ...]) -> None:
     run(*command)
     assert seen.config == Config()
-    assert (seen.url, seen.environment) == (URL, None)
+    assert (seen.address, seen.environment) == (Address(url=URL), None)
 
 
 JUDGING = [
@@ -214,6 +216,7 @@ def test_behaviour_42_flags_of_backup_create(seen: Seen, flags: tuple[str, ...],
         (("some/a.msrbak",), Path("some/a.msrbak"), {}),
         (("a.msrbak",), Path("backups/a.msrbak"), {}),
         (("--confirm-target", "x@h"), None, {"confirm_target": "x@h"}),
+        (("--mode", "merge"), None, {"mode": "merge"}),
         (("--no-owner",), None, {"owners": False}),
         (("--no-privileges",), None, {"privileges": False}),
     ],
@@ -224,7 +227,16 @@ def test_behaviour_42_flags_of_backup_restore(
 ) -> None:
     run("backup", "restore", *flags)
     assert seen.arguments == (path,)
-    assert seen.options == {"confirm_target": None, "owners": True, "privileges": True} | options
+    assert (
+        seen.options
+        == {
+            "confirm_target": None,
+            "owners": True,
+            "privileges": True,
+            "mode": "replace",
+        }
+        | options
+    )
 
 
 def test_a_bare_name_is_a_file_here_before_it_is_one_of_the_backups(seen: Seen, tmp_path: Path) -> None:
@@ -247,6 +259,40 @@ def test_variables_stand_in_for_flags(
     monkeypatch.setenv(variable, str(value))
     run("migrate")
     assert _get(seen, setting) == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "meant"),
+    [
+        (("--project", "p"), {}),
+        (("--project", "p", "--database", "d"), {"database": "d"}),
+        (("--project", "p", "--credentials", "a/key.json"), {"credentials": Path("a/key.json")}),
+        (("--project", "p", "--emulator", "h:1"), {"emulator": "h:1"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_the_flags_of_firestore_reach_the_handler(seen: Seen, flags: tuple[str, ...], meant: dict[str, Any]) -> None:
+    assert main(["status", *flags]) == 0
+    assert seen.address == Address(project="p", **meant)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "meant"),
+    [
+        ("MSR_FIRESTORE_DATABASE", "d", {"database": "d"}),
+        ("MSR_FIRESTORE_CREDENTIALS", "a/key.json", {"credentials": Path("a/key.json")}),
+        ("MSR_FIRESTORE_CREDENTIALS", "", {}),
+        ("MSR_FIRESTORE_EMULATOR", "h:1", {"emulator": "h:1"}),
+        ("FIRESTORE_EMULATOR_HOST", "h:1", {"emulator": "h:1"}),
+    ],
+)
+def test_the_variables_of_firestore_reach_the_handler(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, meant: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("MSR_FIRESTORE_PROJECT", "p")
+    monkeypatch.setenv(variable, value)
+    assert main(["status"]) == 0
+    assert seen.address == Address(project="p", **meant)
 
 
 def test_the_environment_reaches_the_handler(seen: Seen) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from msr_async.errors import ScriptFailed
@@ -255,3 +256,39 @@ def test_batches_progress_notices_and_drift_in_words() -> None:
         "V202601010900_first: NOTICE: hello",
         "warning: w",
     ]
+
+
+# -- Firestore -------------------------------------------------------------------------------------
+
+DOCUMENTS = Part(kind="documents", names=("documents",), slice='["users/m", "users/t"]', framing="messages")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (ORDERS, "public.orders"),
+        (DOCUMENTS, "documents from users/m"),
+        (replace(DOCUMENTS, slice='["", "users/m"]'), "documents"),
+    ],
+)
+def test_what_a_part_is_called(part: Part, words: str) -> None:
+    assert wording.part_label(part) == words
+
+
+def test_rows_of_firestore_are_documents() -> None:
+    said = [wording.tell(BackupCreated(backup=replace(BACKUP, kind="firestore")))]
+    said += [wording.tell(Restored(restore=replace(RESTORE, kind="firestore")))]
+    said += [wording.tell(Restored(restore=RESTORE))]
+    assert [told.text.partition(",000 ")[2].partition(",")[0] for told in said if told] == [
+        "documents",
+        "documents",
+        "rows",
+    ]
+
+
+def test_lines_and_bars_tell_of_documents() -> None:
+    told = lines(backup(DOCUMENTS), moved(DOCUMENTS, 1_000_000), wait=5.0)
+    assert told[1].endswith("now documents from users/m")
+    shown = bars(backup(DOCUMENTS), moved(DOCUMENTS, 1_000), colours=False)
+    assert "documents from users/m" in shown
+    assert "10 documents" in shown

@@ -31,7 +31,7 @@ from msr_async.models import (
 from tests.cli.command import Command
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "command-line.md").read_text()
-BACKUP = ["create", "restore", "list", "inspect", "verify"]
+BACKUP = ["create", "restore", "list", "inspect", "verify", "export", "import"]
 ENGINE = ["new", "plan", "migrate", "down", "status", "validate", "baseline", "repair", "lock status", "lock release"]
 COMMANDS = ["demo", *ENGINE, *(f"backup {name}" for name in BACKUP)]
 

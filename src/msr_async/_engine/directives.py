@@ -10,16 +10,17 @@ from typing import Any
 
 from ..models import NO_DIRECTIVES, Directives, Isolation, Issue, Severity
 
-_COMMENT = re.compile(r"\s*(?:(?P<line>--[^\r\n]*)|(?P<block>/\*))")
-_BLOCK_EDGE = re.compile(r"/\*|\*/")
-_OURS = re.compile(r"--[ \t]*msr:(?P<rest>.*)", re.IGNORECASE)
-_LATE = re.compile(r"--[ \t]*msr:", re.IGNORECASE)
-_IN_PYTHON = re.compile(r"^[ \t]*#[ \t]*msr:", re.IGNORECASE | re.MULTILINE)
-_DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>ms|s|min|h)?", re.ASCII)
+# texts, which `re` compiles when they are first used: few scripts have directives
+_COMMENT = r"\s*(?:(?P<line>--[^\r\n]*)|(?P<block>/\*))"
+_BLOCK_EDGE = r"/\*|\*/"
+_OURS = r"(?i)--[ \t]*msr:(?P<rest>.*)"
+_LATE = r"(?i)--[ \t]*msr:"
+_IN_PYTHON = r"(?im)^[ \t]*#[ \t]*msr:"
+_DURATION = r"(?a)(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>ms|s|min|h)?"
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 2_000_000
 """Seconds, some 23 days: PostgreSQL counts milliseconds in 31 bits."""
-_CODE = re.compile(r"[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?")
+_CODE = r"[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?"
 
 
 def sql_directives(text: str, path: Path) -> tuple[Directives, tuple[Issue, ...]]:
@@ -29,10 +30,10 @@ def sql_directives(text: str, path: Path) -> tuple[Directives, tuple[Issue, ...]
     reading = _Reading(path)
     end = 0
     for start, comment, end in _comments_above(text):  # noqa: B007 - where the last one ends is needed below
-        ours = _OURS.fullmatch(comment)
+        ours = re.fullmatch(_OURS, comment)
         if ours:
             _read_line(reading, ours["rest"], _line_of(text, start))
-    for late in _LATE.finditer(text, end):
+    for late in re.compile(_LATE).finditer(text, end):
         message = "This directive stands below the first statement and is not followed. Move it to the top."
         reading.complain(message, _line_of(text, late.start()), code="late-directive", severity="warning")
     return reading.result()
@@ -47,7 +48,7 @@ def python_directives(tree: ast.Module, text: str, path: Path) -> tuple[Directiv
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and target.id in _ATTRIBUTES:
                 _read_attribute(reading, target.id, node.value, node.lineno)
-    for line in _IN_PYTHON.finditer(text) if "msr:" in text else ():
+    for line in re.finditer(_IN_PYTHON, text) if "msr:" in text else ():
         message = (
             "Directives of a Python file are module attributes, such as `no_transaction = True`; this is a comment."
         )
@@ -112,7 +113,8 @@ class _Reading:
 def _comments_above(text: str) -> Iterator[tuple[int, str, int]]:
     """Comments before the first statement: where each starts, its text (none of a block's), where it ends."""
     position = 0
-    while match := _COMMENT.match(text, position):
+    comment = re.compile(_COMMENT)
+    while match := comment.match(text, position):
         if match["block"] is None:
             position = match.end()
             yield match.start("line"), match["line"], position
@@ -123,7 +125,7 @@ def _comments_above(text: str) -> Iterator[tuple[int, str, int]]:
 
 def _end_of_block(text: str, start: int) -> int:
     depth = 0
-    for edge in _BLOCK_EDGE.finditer(text, start):
+    for edge in re.compile(_BLOCK_EDGE).finditer(text, start):
         depth += 1 if edge[0] == "/*" else -1
         if depth == 0:
             return edge.end()
@@ -164,7 +166,7 @@ def _flag(value: Any) -> bool:
 
 def _duration(value: Any) -> float:
     seconds: float | None = None
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+    if isinstance(value, str) and (match := re.fullmatch(_DURATION, value)):
         seconds = float(match["number"]) * _SECONDS[match["unit"]]
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
@@ -185,7 +187,7 @@ def _isolation(value: Any) -> Isolation:
 def _codes(value: Any) -> tuple[str, ...]:
     codes = (value,) if isinstance(value, str) else value
     if not isinstance(codes, list | tuple) or not all(
-        isinstance(code, str) and _CODE.fullmatch(code) for code in codes
+        isinstance(code, str) and re.fullmatch(_CODE, code) for code in codes
     ):
         raise ValueError("Give the code of a warning, as it stands in brackets behind it.")
     return tuple(codes)

@@ -17,12 +17,14 @@ Side: TypeAlias = Literal["up", "down"]
 _VERSIONED = re.compile(r"V(?P<digits>[0-9]{12,14})_(?P<name>.+?)\.(?P<ending>up\.sql|down\.sql|py)")
 _REPEATABLE = re.compile(r"R__(?P<name>.+?)(?P<side>\.up|\.down)?\.(?P<ending>sql|py)")
 _HOOK = re.compile(r"(?P<name>before_migrate|after_migrate)\.(?P<ending>sql|py)")
-_LOOKS_LIKE_ONE = re.compile(r"[Vv]_?[0-9].*\.(sql|py)|[Rr]__.*\.(sql|py)", re.IGNORECASE)
-_WORTH_A_WORD = re.compile(r".*\.sql|V[0-9]{12,14}_.*", re.IGNORECASE)
+# texts, which `re` compiles when they are first used: few files need them
+_LOOKS_LIKE_ONE = r"(?i)v_?[0-9].*\.(sql|py)|r__.*\.(sql|py)"
+_WORTH_A_WORD = r"(?i).*\.sql|V[0-9]{12,14}_.*"
+_PIECE = 1 << 16
 _MARK = b"\xef\xbb\xbf"
 
 
-class File(Struct):
+class File(Struct, gc=False):
     """A file that is a migration by its name, or one half of it."""
 
     path: str
@@ -115,8 +117,7 @@ def _read(entry: os.DirEntry[str], issues: list[Issue]) -> str | None:
             message = "The file cannot be read: it is a link to nothing, or not an ordinary file."
             issues.append(_issue("unreadable", message, entry.path))
             return None
-        with open(entry.path, "rb", buffering=0) as file:
-            content = file.readall()
+        content = _content(entry.path)
         text = str(content, "utf-8") if content[:3] != _MARK else str(content[3:], "utf-8")
     except OSError as error:
         issues.append(_issue("unreadable", f"The file cannot be read: {error.strerror}.", entry.path))
@@ -131,14 +132,26 @@ def _read(entry: os.DirEntry[str], issues: list[Issue]) -> str | None:
     return text
 
 
+def _content(path: str) -> bytes:
+    """All of a file. Half as many system calls as `open().read()` makes: they are most of what a thousand files cost."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = [os.read(descriptor, _PIECE)]
+        while pieces[-1]:
+            pieces.append(os.read(descriptor, _PIECE))
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
+
+
 def _misnamed(entry: os.DirEntry[str]) -> Iterator[Issue]:
-    if _LOOKS_LIKE_ONE.fullmatch(entry.name):
+    if re.fullmatch(_LOOKS_LIKE_ONE, entry.name):
         message = (
             "The file looks like a migration and is not named like one. "
             "Use V<12 to 14 digits>_<name>.up.sql, .down.sql or .py, or R__<name>.sql or .py."
         )
         yield _issue("misnamed", message, entry.path)
-    elif _WORTH_A_WORD.fullmatch(entry.name):
+    elif re.fullmatch(_WORTH_A_WORD, entry.name):
         yield _issue("not-a-migration", "The file is not a migration and is not run.", entry.path, warning=True)
 
 

@@ -51,4 +51,5 @@ def backup_info(path: Path, size: int, manifest: Manifest, *, duration: float | 
         notes=manifest.notes,
         tags=manifest.tags,
         duration=duration,
+        kind=manifest.source.kind,
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-import anyio.to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import ConfigError
 from ..models import Issue, Migration, Script
+from ..shielding import in_thread
 from .checksums import checksum, tree_checksum
 from .directives import python_directives, sql_directives
 from .finding import File, find
@@ -37,7 +38,7 @@ async def load(folder: Path) -> Folder:
     Raises:
         ConfigError: when there is no such folder.
     """
-    return await anyio.to_thread.run_sync(_load, folder)
+    return await in_thread(partial(_load, folder))
 
 
 def _load(folder: Path) -> Folder:

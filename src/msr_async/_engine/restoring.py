@@ -62,6 +62,7 @@ async def restore(
         raw_bytes=manifest.totals.raw_bytes,
         duration=time.monotonic() - started,
         warnings=totals.warnings,
+        kind=manifest.source.kind,
     )
     for warning in info.warnings:
         emit(Warned(message=warning))

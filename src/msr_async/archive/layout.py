@@ -163,7 +163,8 @@ It is a plain ZIP file of Zstandard files: unzip and zstd open it, msr_async is 
   manifest.json.zst    what was backed up, when, and the SHA-256, size and rows of every piece
   schema/              what rebuilds the tables (PostgreSQL: SQL before the rows, SQL after them)
   data/PART/CHUNK.zst  the rows; PART counts the manifest's "parts" from 000000
-                       (PostgreSQL: COPY text in UTF-8, loadable piece by piece)
+                       (PostgreSQL: COPY text in UTF-8, loadable piece by piece;
+                       Firestore: protobuf, each piece a google.firestore.v1.ListDocumentsResponse)
 
 To bring a PostgreSQL database back by hand, in a shell, with TARGET set to the URL of an empty
 one (the names after \\copy are those of the manifest's part; do the fourth line for each part):

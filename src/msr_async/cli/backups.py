@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from anyio import to_thread
 from cyclopts import App, Parameter
 
 from ..errors import BackupNotFound, StorageError, TargetRefused
+from ..models import RestoreMode
 from . import documents
 from .opening import Injected, opened
 from .options import DEFAULTS, Patterns, Shared, Switch, Tags, locate, parse_tags
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from .._engine.emitting import Emitter
     from ..storage.local import LocalStorage
 
-backup = App(name="backup", help="Make, restore, list and check backups.")
+backup = App(name="backup", help="Make, restore, list and check backups, and write them as lines of JSON.")
 
 
 @backup.command
@@ -42,9 +45,10 @@ async def create(
     jobs:
         How many parts are dumped at once: one connection each.
     include:
-        Tables whose rows to take, such as public.orders or audit.*. The schema is always whole.
+        Tables whose rows to take, such as public.orders or audit.*; the schema is always whole. Collections or
+        documents of Firestore with all that is beneath them, such as users, users/alice, users/*/orders.
     exclude:
-        Tables whose rows to leave out.
+        What to leave out, in the same way.
     compression_level:
         zstd's level, 1 to 19.
     tag:
@@ -72,18 +76,25 @@ async def restore(
     path: Path | None = None,
     /,
     *,
+    mode: RestoreMode = "replace",
     confirm_target: Annotated[str | None, Parameter(metavar="NAME")] = None,
     no_owner: Switch = False,
     no_privileges: Switch = False,
     shared: Shared = DEFAULTS,
     this: Injected,
 ) -> Result:
-    """Replace what the database holds by what a backup holds. All of it, or nothing.
+    """Replace what the database holds by what a backup holds.
+
+    PostgreSQL: all of it, or nothing. Firestore has no transaction over a whole database: a restore that stops half-way
+    leaves a mark, and the same command, run again, comes to its end.
 
     Parameters
     ----------
     path:
         The backup; without it the newest one in the folder of the backups.
+    mode:
+        replace deletes what is not in the backup. Firestore only: overwrite leaves it; merge leaves also the fields
+        that are not in the backup; create writes only documents that are not there.
     confirm_target:
         The name of the database that may be overwritten, DATABASE@HOST, where that is asked for.
     no_owner:
@@ -96,7 +107,7 @@ async def restore(
     path = locate(path, shared)
     async with opened(shared, shared.config(), this) as (executor, name), _flag_named():
         done = await executor.restore_from_backup(
-            path, confirm_target=confirm_target, owners=not no_owner, privileges=not no_privileges
+            path, confirm_target=confirm_target, owners=not no_owner, privileges=not no_privileges, mode=mode
         )
     return Result(document=documents.of_restore(done), show=lambda out: show_restore(out, done, name))
 
@@ -125,18 +136,20 @@ async def inspect(path: Path | None = None, /, *, shared: Shared = DEFAULTS, thi
     """
     from .._engine.emitting import Emitter
     from .._engine.verifying import opened as opened_file
-    from .._engine.verifying import read_manifest
+    from .._engine.verifying import read_documents, read_manifest
     from .rendering import show_manifest
 
     with this.watching() as observers:
         storage, name = await _place(path, shared, Emitter(observers))
     async with opened_file(storage, name) as reader:
-        _, manifest = await read_manifest(reader)
+        index, manifest = await read_manifest(reader)
+        # PostgreSQL's are the whole schema, and nobody asked for that.
+        contents = await read_documents(reader, index, manifest) if manifest.source.kind == "firestore" else {}
         size = reader.size
-    where = str(storage.path(name))
+    where, collections = str(storage.path(name)), documents.collections_in(contents)
     return Result(
-        document=documents.of_manifest(manifest, path=where, size=size),
-        show=lambda out: show_manifest(out, manifest, path=where, file_size=size),
+        document=documents.of_manifest(manifest, path=where, size=size, collections=collections),
+        show=lambda out: show_manifest(out, manifest, path=where, file_size=size, collections=collections),
     )
 
 
@@ -167,6 +180,74 @@ async def verify(
         storage, name = await _place(path, shared, emit)
         verified = await check(storage, name, level=level, emit=emit)
     return Result(document=documents.of_verify(verified), show=lambda out: show_verify(out, verified))
+
+
+@backup.command
+async def export(
+    path: Path,
+    /,
+    *,
+    output: Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)],
+    overwrite: Switch = False,
+    shared: Shared = DEFAULTS,
+    this: Injected,
+) -> Result | None:
+    """Write a backup of Firestore as lines of JSON, one a document. Needs no database.
+
+    Parameters
+    ----------
+    path:
+        The backup.
+    output:
+        The file to write, compressed by gzip if its name ends in .gz; - is standard output, which then gets the lines
+        and nothing else.
+    overwrite:
+        Replace the file if it is there.
+    """
+    from .._engine.emitting import Emitter
+    from ..exchanging import export_to, export_to_file
+    from .rendering import show_export
+
+    with this.watching() as observers:
+        emit = Emitter(observers)
+        storage, name = await _place(path, shared, emit)
+        if output == "-":
+            await export_to(storage, name, _to_standard_output, emit=emit)
+            return None
+        done = await export_to_file(storage, name, output, overwrite=overwrite, emit=emit)
+    return Result(document=documents.of_export(done), show=lambda out: show_export(out, done))
+
+
+@backup.command(name="import")
+async def import_(file: Path, /, *, tag: Tags = (), shared: Shared = DEFAULTS, this: Injected) -> Result:
+    """Make a backup of what an export wrote, changed by hand or not, and print its path. Needs no database.
+
+    Parameters
+    ----------
+    file:
+        What msr-async backup export wrote.
+    tag:
+        Kept in the backup, such as why=corrected. May be given several times.
+    """
+    from .._engine.emitting import Emitter
+    from ..exchanging import import_file
+    from ..storage.local import LocalStorage
+    from .rendering import line
+
+    config = shared.config().backup
+    config.tags = parse_tags(tag)
+    with this.watching() as observers:
+        made = await import_file(file, storage=LocalStorage(shared.backups), config=config, emit=Emitter(observers))
+    return Result(document=documents.of_backup(made), show=lambda out: line(out, str(made.path)))
+
+
+async def _to_standard_output(data: bytes) -> None:
+    def write() -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    # Not abandoned when cancelled: what is under way must be out before anything else is said.
+    await to_thread.run_sync(write)
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from ..models import (
     AppliedMigration,
     BackupInfo,
     DatabaseInfo,
+    ExportInfo,
     Issue,
     LockInfo,
     Manifest,
@@ -159,11 +161,16 @@ def of_backup(backup: BackupInfo) -> Document:
         "notes": list(backup.notes),
         "tags": dict(backup.tags),
         "duration": backup.duration,
+        "kind": backup.kind,
     }
 
 
 def of_backups(backups: Sequence[BackupInfo]) -> Document:
     return {"backups": [of_backup(item) for item in backups]}
+
+
+def of_export(export: ExportInfo) -> Document:
+    return {"path": str(export.path), "rows": export.rows, "size": export.size, "duration": export.duration}
 
 
 def of_restore(restore: RestoreInfo) -> Document:
@@ -174,6 +181,7 @@ def of_restore(restore: RestoreInfo) -> Document:
         "raw_bytes": restore.raw_bytes,
         "duration": restore.duration,
         "warnings": list(restore.warnings),
+        "kind": restore.kind,
     }
 
 
@@ -190,8 +198,12 @@ def of_verify(verified: VerifyInfo) -> Document:
     }
 
 
-def of_manifest(manifest: Manifest, *, path: str, size: int) -> Document:
-    """A manifest without its hashes: whoever wants those reads `manifest.json` out of the file."""
+def of_manifest(manifest: Manifest, *, path: str, size: int, collections: Mapping[str, int]) -> Document:
+    """A manifest without its hashes: whoever wants those reads `manifest.json` out of the file.
+
+    Args:
+        collections: documents by collection id, in a backup of Firestore.
+    """
     return {
         "path": path,
         "size": size,
@@ -199,6 +211,7 @@ def of_manifest(manifest: Manifest, *, path: str, size: int) -> Document:
         "created": _time(manifest.created),
         "tool": manifest.tool,
         "source": _database(manifest.source),
+        "snapshot": manifest.snapshot,
         "fingerprint": manifest.fingerprint,
         "complete": manifest.complete,
         "notes": list(manifest.notes),
@@ -206,10 +219,18 @@ def of_manifest(manifest: Manifest, *, path: str, size: int) -> Document:
         "history": [of_applied(item) for item in manifest.history],
         "documents": [{"name": item.name, "size": item.raw_size} for item in manifest.documents],
         "parts": [_part(item) for item in manifest.parts],
+        "collections": dict(collections),
         "rows": manifest.totals.rows,
         "raw_bytes": manifest.totals.raw_bytes,
         "stored_bytes": manifest.totals.stored_bytes,
     }
+
+
+def collections_in(contents: Mapping[str, bytes]) -> dict[str, int]:
+    """Documents by collection id, as a backup of Firestore says of itself; empty for others."""
+    about = contents.get("collections.json")
+    found: dict[str, int] = json.loads(about)["collections"] if about else {}
+    return dict(sorted(found.items()))
 
 
 def of_error(error: BaseException, code: int) -> Document:

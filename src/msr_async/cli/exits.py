@@ -18,6 +18,7 @@ from ..errors import (
     MsrError,
     RecoveryFailed,
     RestoreFailed,
+    RestoreUnfinished,
     ScriptFailed,
     StorageError,
     StorageFull,
@@ -62,6 +63,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (LockTimeout, Exit.LOCK),
     (TargetRefused, Exit.TARGET_REFUSED),
     (RestoreFailed, Exit.RESTORE),
+    (RestoreUnfinished, Exit.RESTORE),
     (BackupInvalid, Exit.VERIFICATION),
     (BackupFailed, Exit.BACKUP),
     (StorageFull, Exit.BACKUP),
@@ -71,6 +73,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
 # What a command's other failures (a folder that cannot be read, a missing permission) mean.
 _COMMANDS = {
     "backup create": Exit.BACKUP,
+    "backup import": Exit.BACKUP,
     "backup restore": Exit.RESTORE,
     "backup verify": Exit.VERIFICATION,
     "lock status": Exit.LOCK,

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ..config import Config
 from ..errors import ConfigError
+from .addressing import Address
 from .options import Shared
 from .running import Run
 
@@ -28,21 +29,42 @@ async def opened(shared: Shared, config: Config, this: Run) -> AsyncIterator[tup
 
     # The bars are outermost: they must still stand when closing the connections takes its time.
     with this.watching() as observers:
-        async with handler_for(shared.url, environment=shared.environment) as handler:
+        async with handler_for(shared.address, environment=shared.environment) as handler:
             yield MigrationScriptExecutor(handler, config, observers=observers), handler.name
 
 
-def handler_for(url: str, *, environment: str | None) -> DatabaseMigrationHandler[Any]:
-    """The handler of the database that a URL names, not opened yet."""
-    scheme = url.partition("://")[0] if "://" in url else ""
-    if scheme not in ("postgresql", "postgres"):
-        # The URL itself is not repeated: it may hold a password in a place we cannot guess.
-        raise ConfigError(
-            f"The database URL starts with {scheme}://, which is not known."
-            if scheme
-            else "The database URL has no scheme.",
-            hint="Write it as postgresql://user:password@host:port/name.",
-        )
-    from ..postgres import PostgresHandler
+def handler_for(address: Address, *, environment: str | None) -> DatabaseMigrationHandler[Any]:
+    """The handler of the database that is meant, not opened yet."""
+    url = address.url
+    scheme = "firestore" if url is None else url.partition("://")[0] if "://" in url else ""
+    match scheme:
+        case "postgresql" | "postgres":
+            from ..postgres import PostgresHandler
 
-    return PostgresHandler(url, environment=environment)
+            return PostgresHandler(url or "", environment=environment)
+        case "firestore":
+            return _firestore(address, environment)
+        case _:
+            # The URL itself is not repeated: it may hold a password in a place we cannot guess.
+            raise ConfigError(
+                f"The database URL starts with {scheme}://, which is not known."
+                if scheme
+                else "The database URL has no scheme.",
+                hint="Write it as postgresql://user:password@host:port/name or firestore://PROJECT/DATABASE.",
+            )
+
+
+def _firestore(address: Address, environment: str | None) -> DatabaseMigrationHandler[Any]:
+    from ..firestore import FirestoreHandler
+
+    if address.url is not None:
+        return FirestoreHandler.from_url(
+            address.url, credentials=address.credentials, emulator=address.emulator, environment=environment
+        )
+    return FirestoreHandler(
+        address.project,
+        address.database or "(default)",
+        credentials=address.credentials,
+        emulator=address.emulator,
+        environment=environment,
+    )

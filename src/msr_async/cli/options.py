@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,20 @@ from cyclopts import Parameter
 
 from ..config import Config
 from ..errors import ConfigError
+from .addressing import (
+    CREDENTIALS_VARIABLES,
+    DATABASE_VARIABLES,
+    EMULATOR_VARIABLES,
+    PROJECT_VARIABLES,
+    URL_VARIABLES,
+    Address,
+    UsageError,
+    address,
+)
+
+__all__ = ["DEFAULTS", "Format", "Patterns", "Shared", "Switch", "Tags", "UsageError", "locate", "parse_tags"]
 
 Format: TypeAlias = Literal["table", "json"]
-
-
-class UsageError(ConfigError):
-    """The command line cannot be understood; nothing was touched."""
 
 
 Patterns: TypeAlias = Annotated[tuple[str, ...], Parameter(negative="", metavar="PATTERN", show_default=False)]
@@ -33,9 +42,32 @@ class Shared:
         str | None,
         Parameter(
             metavar="URL",
-            env_var=("MSR_DATABASE_URL", "DATABASE_URL"),
-            help="The database: postgresql://user:password@host:port/name.",
+            env_var=URL_VARIABLES,
+            help="The database: postgresql://user:password@host:port/name or "
+            "firestore://PROJECT[/DATABASE][?emulator=HOST:PORT].",
         ),
+    ] = None
+    project: Annotated[
+        str | None,
+        Parameter(metavar="PROJECT", env_var=PROJECT_VARIABLES, help="Firestore: the Google Cloud project."),
+    ] = None
+    database: Annotated[
+        str | None,
+        Parameter(
+            metavar="DATABASE", env_var=DATABASE_VARIABLES, help="Firestore: the project's database, if not (default)."
+        ),
+    ] = None
+    credentials: Annotated[
+        Path | None,
+        Parameter(
+            metavar="PATH",
+            env_var=CREDENTIALS_VARIABLES,
+            help="Firestore: a service account's file, if not the machine's own credentials.",
+        ),
+    ] = None
+    emulator: Annotated[
+        str | None,
+        Parameter(metavar="HOST:PORT", env_var=EMULATOR_VARIABLES, help="Firestore: an emulator in Google's place."),
     ] = None
     environment: Annotated[
         str | None,
@@ -56,13 +88,9 @@ class Shared:
     debug: Annotated[bool, Parameter(negative="", show_default=False, help="Show tracebacks of errors.")] = False
 
     @property
-    def url(self) -> str:
-        if not self.database_url:
-            raise ConfigError(
-                "No database was named.",
-                hint="Pass --database-url postgresql://user@host/name, or set DATABASE_URL.",
-            )
-        return self.database_url
+    def address(self) -> Address:
+        """The database that is meant."""
+        return address(self, os.environ)
 
     def config(self) -> Config:
         config = Config(folder=self.migrations)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..models import BackupInfo, Manifest, PartEntry, RestoreInfo, VerifyInfo
-from ..observers.wording import count, printable, rate, seconds, size
+from ..models import BackupInfo, ExportInfo, Manifest, PartEntry, RestoreInfo, VerifyInfo
+from ..observers.wording import count, printable, rate, row_count, seconds, size
 
 _PIPE_WIDTH = 1000
 
@@ -37,10 +37,15 @@ def show_backups(out: Console, backups: Sequence[BackupInfo], folder: str) -> No
 
 
 def show_restore(out: Console, restore: RestoreInfo, database: str) -> None:
-    amount = f"{count(restore.rows, 'row')}, {size(restore.raw_bytes)} in {seconds(restore.duration)}"
+    amount = f"{row_count(restore.rows, restore.kind)}, {size(restore.raw_bytes)} in {seconds(restore.duration)}"
     line(out, f"{database} holds what {restore.path} held: {amount}.", style="green")
     for warning in restore.warnings:
         line(out, f"warning: {warning}", style="yellow")
+
+
+def show_export(out: Console, export: ExportInfo) -> None:
+    amount = f"{count(export.rows, 'document')}, {size(export.size)} in {seconds(export.duration)}"
+    line(out, f"{export.path} is written: {amount}.", style="green")
 
 
 def show_verify(out: Console, verified: VerifyInfo) -> None:
@@ -53,23 +58,33 @@ def show_verify(out: Console, verified: VerifyInfo) -> None:
     line(out, f"{verified.path} is good: {looked} ({amount}; {pace}).", style="green")
 
 
-def show_manifest(out: Console, manifest: Manifest, *, path: str, file_size: int) -> None:
+def show_manifest(
+    out: Console, manifest: Manifest, *, path: str, file_size: int, collections: Mapping[str, int]
+) -> None:
     source = manifest.source
     newest = f", newest {manifest.history[-1]}" if manifest.history else ""
     environment = f", {source.environment}" if source.environment else ""
+    server = f"{source.kind} {source.server_version}".rstrip()
     facts = [
         ("file", f"{path}  ({size(file_size)})"),
         ("id", manifest.id),
         ("created", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by {manifest.tool}"),
-        ("source", f"{source.label} ({source.kind} {source.server_version}{environment})"),
-        ("holds", "data and schema" if manifest.complete else "data only: it cannot undo a migration"),
-        ("amount", f"{count(manifest.totals.rows, 'row')}, {size(manifest.totals.raw_bytes)} before compression"),
+        ("source", f"{source.label} ({server}{environment})"),
+        *_point_in_time(manifest),
+        ("holds", _HOLDS[source.kind == "firestore", manifest.complete]),
+        (
+            "amount",
+            f"{row_count(manifest.totals.rows, source.kind)}, {size(manifest.totals.raw_bytes)} before compression",
+        ),
         ("history", count(len(manifest.history), "migration") + newest),
         *(("tag", f"{key}={value}") for key, value in manifest.tags.items()),
         *(("note", note) for note in manifest.notes),
     ]
     for name, fact in facts:
         line(out, f"{name:<8} {fact}")
+    if source.kind == "firestore":
+        _show_collections(out, collections)
+        return
     grid = table("part", "kind", "rows", "data", "stored")
     for name, kind, entries in _by_name(manifest.parts):
         rows, raw = sum(entry.rows for entry in entries), sum(entry.raw_bytes for entry in entries)
@@ -77,6 +92,26 @@ def show_manifest(out: Console, manifest: Manifest, *, path: str, file_size: int
         label = f"{name} ({len(entries)} slices)" if len(entries) > 1 else name
         row(grid, label, kind, f"{rows:,}", size(raw), size(stored))
     if manifest.parts:
+        out.print(grid)
+
+
+_HOLDS = {
+    (False, True): "data and schema",
+    (False, False): "data only: it cannot undo a migration",
+    (True, True): "every document",
+    (True, False): "a selection: it cannot undo a migration",
+}
+
+
+def _point_in_time(manifest: Manifest) -> list[tuple[str, str]]:
+    return [("read at", manifest.snapshot)] if manifest.source.kind == "firestore" else []
+
+
+def _show_collections(out: Console, collections: Mapping[str, int]) -> None:
+    grid = table("collection", "documents")
+    for name, documents in collections.items():
+        row(grid, name, f"{documents:,}")
+    if collections:
         out.print(grid)
 
 
@@ -104,7 +139,7 @@ def _by_name(parts: Iterable[PartEntry]) -> list[tuple[str, str, list[PartEntry]
     return [(name, kind, entries) for (name, kind), entries in groups.items()]
 
 
-_NUMBERS = {"size", "rows", "data", "took", "stored"}
+_NUMBERS = {"size", "rows", "documents", "data", "took", "stored"}
 
 
 def table(*columns: str) -> Table:

@@ -22,6 +22,7 @@ MIN_ID = "__id-9223372036854775808__"
 LOCK_COLLECTION = "schema_version_lock"
 """Holds the lock and the mark of a restore under way; never a part of a backup."""
 
+_GREATEST_NUMBER = 2**63 - 1
 _NUMERIC = re.compile(r"__id(-?\d+)__", re.ASCII)
 OrderKey: TypeAlias = tuple[tuple[int, int, str], ...]
 
@@ -91,8 +92,18 @@ EVERYTHING = KeyRange()
 def under(path: str) -> KeyRange:
     """A document with all that is beneath it, or a collection with all of its documents and what is beneath them."""
     if path.count("/") % 2:
-        return KeyRange(start=path, end=f"{path}\0")
+        collection, _, id = path.rpartition("/")
+        return KeyRange(start=path, end=f"{collection}/{_id_after(id)}")
     return KeyRange(start=f"{path}/{MIN_ID}", end=f"{path}\0/{MIN_ID}")
+
+
+def _id_after(id: str) -> str:
+    """The first id that may follow it in the database's order. `__id0__` is none, and after the numbers come texts."""
+    numeric = _NUMERIC.fullmatch(id)
+    if numeric is None:
+        return f"{id}\0"
+    following = int(numeric[1]) + 1 or 1
+    return f"__id{following}__" if following <= _GREATEST_NUMBER else "\0"
 
 
 class Scope(Struct, frozen=True, kw_only=True):
@@ -143,6 +154,26 @@ def scope_of(selection: Selection, *, internal: Sequence[str] = (LOCK_COLLECTION
         excludes=tuple(pattern for pattern in selection.exclude if _wild(pattern)),
         whole=not selection.include and not selection.exclude,
     )
+
+
+def bridged(ranges: Sequence[KeyRange]) -> list[KeyRange]:
+    """The same ranges, but one where only the library's own documents stand between two: each query has its price.
+
+    Whoever reads them leaves those documents out himself (`is_internal`).
+    """
+    hole = under(LOCK_COLLECTION)
+    joined: list[KeyRange] = []
+    for item in ranges:
+        if joined and joined[-1].end == hole.start and item.start == hole.end:
+            joined[-1] = KeyRange(start=joined[-1].start, end=item.end)
+        else:
+            joined.append(item)
+    return joined
+
+
+def is_internal(path: str) -> bool:
+    """Whether a document is the library's own: no backup holds it."""
+    return path.startswith(f"{LOCK_COLLECTION}/")
 
 
 def _wild(text: str) -> bool:

@@ -14,6 +14,8 @@ _LENGTH_DELIMITED = 2
 _NAME = 0x0A
 _CREATE_TIME = 0x1A
 _UPDATE_TIME = 0x22
+_CONTENT = frozenset((_NAME, 0x12))
+_TIMES = frozenset((_CREATE_TIME, _UPDATE_TIME))
 
 
 def documents(chunk: bytes) -> Iterator[bytes]:
@@ -38,20 +40,10 @@ def field(message: Buffer, wanted: int) -> bytes | None:
     position, end = 0, len(message)
     while position < end:
         tag, position = varint(message, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == _LENGTH_DELIMITED:
+        if tag >> 3 == wanted and tag & 7 == _LENGTH_DELIMITED:
             length, position = varint(message, position)
-            if number == wanted:
-                return bytes(message[position : position + length])
-            position += length
-        elif kind == 0:
-            _, position = varint(message, position)
-        elif kind == 1:
-            position += 8
-        elif kind == 5:
-            position += 4
-        else:
-            raise ValueError(f"a field of the unknown kind {kind}")
+            return bytes(message[position : position + length])
+        position = _behind(message, tag & 7, position)
     return None
 
 
@@ -65,14 +57,20 @@ def name_of(document: bytes) -> str:
 
 def update_time_of(document: bytes) -> bytes:
     """The `Timestamp` message of its last change, to be compared only; empty when it carries none."""
-    _, _, update_time = _split_times(document)
-    return update_time
+    return field(memoryview(document)[_content_end(document) :], _UPDATE_TIME >> 3) or b""
 
 
 def content_of(document: bytes) -> bytes:
-    """The document with its name and its fields, without the times, which nobody can write."""
-    end, _, _ = _split_times(document)
-    return document[:end]
+    """The document with its name and its fields, without the times, which nobody can write.
+
+    Raises:
+        ValueError: it is no document.
+    """
+    try:
+        end = _content_end(document)
+        return document[:end] if _only_times(document, end) else _without_times(document)
+    except IndexError:
+        raise ValueError("the document has no end") from None
 
 
 def renamed(content: bytes, name: str) -> bytes:
@@ -112,59 +110,64 @@ def batched_size(write: bytes) -> int:
     return len(write) + 1 + len(as_varint(len(write)))
 
 
-def _split_times(document: bytes) -> tuple[int, bytes, bytes]:
-    """Where the times begin, and both of them.
+def _content_end(document: bytes) -> int:
+    """Where the name and the fields end: servers write them first, and the times behind them.
 
-    Servers write fields in the order of their numbers, so the times stand at the end; found from there, a document's
-    size does not matter. What is not as expected is walked through from its beginning.
+    Walked from the beginning, field by field (0.1 us each): a text may end in bytes that look like two times, so
+    nothing can be told from the end.
     """
-    end = len(document)
-    update_start = _time_before(document, end, _UPDATE_TIME)
-    if update_start is not None:
-        create_start = _time_before(document, update_start, _CREATE_TIME)
-        if create_start is not None:
-            return create_start, document[create_start + 2 : update_start], document[update_start + 2 : end]
-    return _walked(document)
+    position, end = 0, len(document)
+    while position < end and document[position] in _CONTENT:
+        low = document[position + 1]
+        if low < 0x80:
+            position += low + 2
+            continue
+        high = document[position + 2]
+        if high < 0x80:
+            position += (low & 0x7F | high << 7) + 3
+        else:
+            length, start = varint(document, position + 1)
+            position = start + length
+    if position > end:
+        raise ValueError("the document has no end")
+    return position
 
 
-def _time_before(document: bytes, end: int, tag: int) -> int | None:
-    """Where a `Timestamp` field begins that ends at `end`.
-
-    Only one length can fit: a timestamp is the seconds (0x08, a varint) and maybe the nanoseconds (0x10, a varint), and
-    within these no byte can be taken for another timestamp's beginning that ends at the same place.
-    """
-    for length in range(12, -1, -1):
-        start = end - length - 2
-        fits = start >= 0 and document[start] == tag and document[start + 1] == length
-        if fits and _is_timestamp(document, start + 2, end):
-            return start
-    return None
-
-
-def _is_timestamp(document: bytes, start: int, end: int) -> bool:
-    position = start
-    for expected in (0x08, 0x10):
-        if position < end and document[position] == expected:
-            position += 1
-            while position < end and document[position] >= 0x80:
-                position += 1
-            position += 1
+def _only_times(document: bytes, start: int) -> bool:
+    """Whether nothing else stands there to the end."""
+    position, end = start, len(document)
+    while position < end:
+        if document[position] not in _TIMES:
+            return False
+        length, position = varint(document, position + 1)
+        position += length
     return position == end
 
 
-def _walked(document: bytes) -> tuple[int, bytes, bytes]:
+def _without_times(document: bytes) -> bytes:
+    """For what is not as servers write it: the times stand anywhere, or there are fields that we do not know."""
+    kept: list[bytes] = []
     position, end = 0, len(document)
-    times: dict[int, bytes] = {}
-    first = end
     while position < end:
         start = position
         tag, position = varint(document, position)
-        length, position = varint(document, position)
-        value = document[position : position + length]
-        position += length
-        if tag in (_CREATE_TIME, _UPDATE_TIME):
-            first = min(first, start)
-            times[tag] = value
-        elif first < end:
-            raise ValueError("the document's times stand before its fields")
-    return first, times.get(_CREATE_TIME, b""), times.get(_UPDATE_TIME, b"")
+        position = _behind(document, tag & 7, position)
+        if tag not in _TIMES:
+            kept.append(document[start:position])
+    if position > end:
+        raise ValueError("the document has no end")
+    return b"".join(kept)
+
+
+def _behind(message: Buffer, kind: int, position: int) -> int:
+    """Where a field's value ends that begins here."""
+    if kind == _LENGTH_DELIMITED:
+        length, position = varint(message, position)
+        return position + length
+    if kind == 0:
+        return varint(message, position)[1]
+    if kind == 1:
+        return position + 8
+    if kind == 5:
+        return position + 4
+    raise ValueError(f"a field of the unknown kind {kind}")

@@ -18,7 +18,7 @@ from ..events import (
     Step,
     TransferStarted,
 )
-from .wording import advance, count, printable, rate, seconds, size, tell
+from .wording import advance, count, part_label, printable, rate, seconds, size, tell
 
 
 class LinesObserver:
@@ -90,7 +90,7 @@ class LinesObserver:
         left = f", {seconds(elapsed / share - elapsed)} left" if 0 < share < 1 else ""
         parts = f"{self._finished} of {count(self._parts, 'part')} done"
         amount = f"{size(self._moved)} of {size(expected)} ({share:.0%}), {rate(self._moved, elapsed)}{left}"
-        return f"{event.action}: {amount}; {parts}, now {event.part}"
+        return f"{event.action}: {amount}; {parts}, now {part_label(event.part)}"
 
     def _write(self, text: str) -> None:
         self._stream.write(f"{self._indent}{printable(text)}\n")

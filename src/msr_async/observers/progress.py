@@ -28,7 +28,7 @@ from ..events import (
     Step,
     TransferStarted,
 )
-from .wording import advance, count, printable, seconds, shorten, size, tell
+from .wording import advance, part_label, printable, row_count, seconds, shorten, size, tell
 
 _MARKS = {
     "done": ("✓", "+", "green"),
@@ -131,11 +131,12 @@ class ProgressObserver:
         if task is None:
             crowded = len(self._parts) - len(self._hidden) >= self._visible
             task = self._parts[key] = self._bars.add_task(
-                "  " + printable(shorten(str(event.part), 24)),
+                "  " + printable(shorten(part_label(event.part), 24)),
                 total=event.part.estimate or None,
                 visible=not crowded,
                 kind="part",
                 rows=0,
+                of=event.part.kind,
             )
             if crowded:
                 self._hidden.append(task)
@@ -182,7 +183,7 @@ class _Amounts(ProgressColumn):
         if kind == "step":
             return Text(seconds(task.elapsed or 0.0), style="dim")
         if kind == "part":
-            return Text(f"{size(task.completed)}  {count(task.fields['rows'], 'row')}", style="dim")
+            return Text(f"{size(task.completed)}  {row_count(task.fields['rows'], task.fields['of'])}", style="dim")
         text = size(task.completed) if task.total is None else _share(task.completed, task.total)
         if task.speed:
             text += f"  {size(task.speed)}/s"

@@ -31,7 +31,7 @@ from ..events import (
     TransferStarted,
     Warned,
 )
-from ..models import Drift
+from ..models import Drift, Part
 
 Mood: TypeAlias = Literal["done", "failed", "back", "warning", "plain"]
 
@@ -75,14 +75,14 @@ def tell(event: Event) -> Told | None:
             took = "" if backup.duration is None else f"  {seconds(backup.duration)}"
             pace = "" if not backup.duration else f"  {rate(backup.raw_bytes, backup.duration)}"
             packed = f"{size(backup.raw_bytes)} in a file of {size(backup.size)}"
-            return Told(mood="done", text=f"backup: {count(backup.rows, 'row')}, {packed}{took}{pace}")
+            return Told(mood="done", text=f"backup: {row_count(backup.rows, backup.kind)}, {packed}{took}{pace}")
         case BackupDeleted(path=path):
             return Told(mood="plain", text=f"backup {path.name} deleted, the run succeeded")
         case RecoveryStarted(strategy=strategy):
             return Told(mood="back", text=f"putting the database back (strategy {strategy})")
         case Restored(restore=restore):
             pace = f"{seconds(restore.duration)}  {rate(restore.raw_bytes, restore.duration)}"
-            text = f"restored: {count(restore.rows, 'row')}, {size(restore.raw_bytes)}, checked  {pace}"
+            text = f"restored: {row_count(restore.rows, restore.kind)}, {size(restore.raw_bytes)}, checked  {pace}"
             return Told(mood="done", text=text)
         case Warned(message=message):
             return Told(mood="warning", text=message)
@@ -160,6 +160,19 @@ def seconds(duration: float) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def row_count(number: int, kind: str) -> str:
+    """How many rows, in the word of that kind of database or of part."""
+    return count(number, "document" if kind in ("firestore", "documents") else "row")
+
+
+def part_label(part: Part) -> str:
+    """What to call a part on the screen: `public.orders[3]`, `documents from users/alice`."""
+    if part.kind != "documents":
+        return str(part)
+    start = part.slice.partition('"')[2].partition('"')[0]
+    return f"documents from {start}" if start else "documents"
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 import asyncpg
 
-from ..errors import BackupFailed, LockTimeout, PermissionMissing, ToolMissing
+from ..errors import BackupFailed, ConfigError, LockTimeout, PermissionMissing, ToolMissing
 from ..models import Column, DatabaseInfo, Manifest, Part, PartTotals, Selection, SnapshotDetails
 from ..protocols import RestoreOptions, Send
 from . import catalog, schema, tables
@@ -91,6 +91,11 @@ class PostgresBackup:
         notify: Callable[[str], None],
         /,
     ) -> AbstractAsyncContextManager[PostgresRestoration]:
+        if options.mode != "replace":
+            raise ConfigError(
+                f"PostgreSQL has no restore in the mode {options.mode}: all of it is replaced, in one transaction.",
+                hint="Leave the mode out.",
+            )
         return restoration(
             self._target,
             self._session,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-import anyio
 import asyncpg
+from msgspec import Struct
 
 from ..errors import ConfigError, DatabaseError
+from ..shielding import within
 from .driver import Connection, Pool
 from .translating import connect_error
 
@@ -54,17 +54,23 @@ def application_name() -> str:
     return f"msr_async:{socket.gethostname()}:{os.getpid()}"[:63]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """How to reach one database. Its repr and label hold no password."""
 
     label: str
     host: str
     user: str
-    connect_arguments: Mapping[str, Any] = field(repr=False)
-    tool_url: str = field(repr=False)
+    connect_arguments: Mapping[str, Any]
+    tool_url: str
     """The same for libpq's programs, password left out."""
-    password: str | None = field(repr=False)
+    password: str | None
+
+    def __repr__(self) -> str:
+        return f"Target(label={self.label!r}, host={self.host!r}, user={self.user!r})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+        """Beside `repr` the other thing that a Struct shows its fields by."""
+        yield from (("label", self.label), ("host", self.host), ("user", self.user))
 
     @classmethod
     def from_url(cls, url: str) -> Target:
@@ -200,8 +206,7 @@ async def _dial(target: Target) -> Connection:
     try:
         return await asyncio.shield(dialling)
     except asyncio.CancelledError:
-        with anyio.move_on_after(_HANG_UP_DEADLINE, shield=True):
-            await asyncio.wait([dialling])
+        await within(_HANG_UP_DEADLINE, lambda: asyncio.wait([dialling]))
         if not dialling.done():
             dialling.cancel()
         elif not dialling.cancelled() and dialling.exception() is None:
@@ -231,9 +236,12 @@ async def close(connection: Connection, *, abruptly: bool = False) -> None:
         return
     patience = 2 if abruptly else 5
     try:
-        with anyio.move_on_after(patience, shield=True):
-            with suppress(asyncpg.PostgresError, *_DRIVER_ERRORS, OSError, TimeoutError):
-                await connection.close(timeout=patience - 0.5)
+        await within(patience, lambda: _hang_up(connection, patience - 0.5))
     finally:
         if not connection.is_closed():
             connection.terminate()
+
+
+async def _hang_up(connection: Connection, timeout: float) -> None:
+    with suppress(asyncpg.PostgresError, *_DRIVER_ERRORS, OSError, TimeoutError):
+        await connection.close(timeout=timeout)

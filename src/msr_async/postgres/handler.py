@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import anyio
 import asyncpg
 
 from ..errors import ConfigError, DatabaseError, ScriptFailed
 from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
 from ..protocols import Progress, WorkOptions
+from ..shielding import within
 from .asking import ask
 from .connecting import Target
 from .driver import Connection, Pool
@@ -153,15 +153,12 @@ class PostgresHandler:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        with anyio.CancelScope(shield=True):
-            if self._watcher is not None:
-                await self._watcher.close()
-            await self._session.close()
-            if self._pool is not None and self._pool is not self._dsn:
-                with anyio.move_on_after(5) as scope:
-                    await self._pool.close()
-                if scope.cancelled_caught:
-                    self._pool.terminate()
+        if self._watcher is not None:
+            await self._watcher.close()
+        await self._session.close()
+        pool = self._pool
+        if pool is not None and pool is not self._dsn and not await within(5, pool.close):
+            pool.terminate()
         self._pool = None
 
     async def check_connection(self) -> None:

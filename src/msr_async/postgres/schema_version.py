@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import asyncpg
@@ -30,17 +30,7 @@ _NOW = "pg_catalog.clock_timestamp()"
 _TAKEN = f"pg_catalog.date_part('epoch', {_NOW} OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp())"
 
 
-class _Row(msgspec.Struct):
-    id: str
-    version: int | None
-    name: str
-    checksum: str
-    applied_at: datetime
-    duration: float
-    applied_by: str
-    baseline: bool
-    run: str
-    fingerprint: str
+_ENTRIES = msgspec.json.Decoder(list[AppliedMigration])  # the column `id` is a property there
 
 
 class PostgresSchemaVersion:
@@ -56,22 +46,25 @@ class PostgresSchemaVersion:
 
     async def applied(self) -> Sequence[AppliedMigration]:
         order = 'ORDER BY version NULLS LAST, id COLLATE pg_catalog."C"'
-        query = f"SELECT pg_catalog.row_to_json(b) FROM (SELECT {_COLUMNS} FROM {self._table} {order}) b"
-        lines = await self._read(query, self.names)
-        return tuple(_entry(msgspec.json.decode(line, type=_Row)) for line in lines)
+        # one row for all of it: the driver takes 2 us for each
+        query = (
+            "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(b)::pg_catalog.text, ',') "
+            f"FROM (SELECT {_COLUMNS} FROM {self._table} {order}) b"
+        )
+        return tuple(_ENTRIES.decode(b"[%s]" % await self._read(query, self.names)))
 
     async def note(self, key: str, /) -> Any:
-        lines = await self._read(f"SELECT value FROM {self._notes} WHERE key = {literal(key)}", self.notes_names)
-        return msgspec.json.decode(lines[0]) if lines else None
+        found = await self._read(f"SELECT value FROM {self._notes} WHERE key = {literal(key)}", self.notes_names)
+        return msgspec.json.decode(found) if found else None
 
-    async def _read(self, query: str, names: tuple[str, str]) -> list[bytes]:
+    async def _read(self, query: str, names: tuple[str, str]) -> bytes:
         """Nothing where there is no such table: reading never makes one."""
         connection = await self._session.connection()
         with translating(f"Reading the history in {'.'.join(names)}", connection):
             try:
                 return await ask_text(connection, query)
             except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-                return []
+                return b""
             except asyncpg.UndefinedColumnError as error:
                 raise DatabaseError(
                     f"The table {'.'.join(names)} is not a history of msr_async's.",
@@ -170,17 +163,3 @@ class PostgresSchemaVersion:
 
 def _table_of(error: asyncpg.PostgresError) -> tuple[object, object]:
     return getattr(error, "schema_name", None), getattr(error, "table_name", None)
-
-
-def _entry(row: _Row) -> AppliedMigration:
-    return AppliedMigration(
-        version=row.version,
-        name=row.name,
-        checksum=row.checksum,
-        applied_at=row.applied_at,
-        duration=row.duration,
-        applied_by=row.applied_by,
-        baseline=row.baseline,
-        run=row.run,
-        fingerprint=row.fingerprint,
-    )

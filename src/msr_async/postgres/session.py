@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Literal, TypeVar
 
-import anyio
 import asyncpg
 from asyncpg.transaction import Transaction
 
 from ..errors import ConnectionLost
 from ..models import Isolation
 from ..protocols import WorkOptions
-from ..shielding import to_its_end
+from ..shielding import to_its_end, within
 from .asking import ask
 from .connecting import FRESH_SESSION, SESSION_SETTINGS, Target, close, connect_as_it_is
 from .driver import Connection
@@ -135,12 +134,13 @@ class Session:
                 await to_its_end(self._give_back(held, give))
 
     async def _give_back(self, held: Connection, give: Callable[[Connection], Awaitable[None]]) -> None:
-        with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
+        async def give_or_end() -> None:
             try:
                 await give(held)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
                 await close(held, abruptly=True)  # the end of its session frees it
-        if scope.cancelled_caught:
+
+        if not await within(_ROLLBACK_DEADLINE, give_or_end):
             await close(held, abruptly=True)
 
     async def apart(self) -> Connection:
@@ -217,7 +217,8 @@ class Session:
 
     async def _rollback(self, connection: Connection, unit: Transaction | None) -> None:
         """Back to a usable connection, or none: after a cancellation the driver's idea of the state can be wrong."""
-        with anyio.move_on_after(_ROLLBACK_DEADLINE, shield=True) as scope:
+
+        async def back_or_none() -> None:
             try:
                 if unit is not None:
                     with suppress(asyncpg.InterfaceError):  # a failed COMMIT: nothing for the driver to roll back
@@ -226,7 +227,8 @@ class Session:
                     await connection.execute(f"{OURS}ROLLBACK")  # outside of a transaction only a notice
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
                 await close(connection, abruptly=True)
-        if scope.cancelled_caught:
+
+        if not await within(_ROLLBACK_DEADLINE, back_or_none):
             await close(connection, abruptly=True)
 
     def _touched(self, connection: Connection) -> None:

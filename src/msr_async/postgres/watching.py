@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import anyio
 import asyncpg
 
 from ..protocols import Progress
@@ -78,5 +78,5 @@ class Watcher:
 
 
 async def _in_time(connection: Connection, query: str) -> list[dict[str, Any]]:
-    with anyio.fail_after(_ANSWER_DEADLINE):
+    async with asyncio.timeout(_ANSWER_DEADLINE):
         return await ask(connection, query)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import anyio.lowlevel
 
-from ..errors import BackupDamaged, RestoreFailed
+from ..errors import BackupDamaged, ConfigError, RestoreFailed
 from ..models import Column, Manifest, Part, PartTotals, RestoreTotals, Selection, SnapshotDetails
 from ..protocols import Restoration, RestoreOptions, Send, Snapshot
 from .memory_data import MemoryDatabase, Table
@@ -40,6 +40,8 @@ class MemoryBackup:
         /,
     ) -> AsyncIterator[Restoration]:
         await anyio.lowlevel.checkpoint()
+        if options.mode != "replace":
+            raise ConfigError(f"Memory has no restore in the mode {options.mode}.", hint="Leave the mode out.")
         if manifest.source.kind != "memory" or _SCHEMA not in documents:
             raise RestoreFailed(
                 f"A backup of {manifest.source.kind} cannot be restored into memory.", hint="Use its own handler."

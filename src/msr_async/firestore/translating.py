@@ -1,0 +1,117 @@
+"""Google's errors in our words: decided by their status, never by words in a message where there is another way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
+from google.auth.exceptions import GoogleAuthError
+
+from ..errors import ConnectionFailed, ConnectionLost, DatabaseError, MsrError, PermissionMissing
+
+Code = grpc.StatusCode
+
+TRANSIENT = frozenset({Code.ABORTED, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
+"""The same work, tried again, may well succeed."""
+AMBIGUOUS = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.UNKNOWN})
+"""A commit that got one of these may have been carried out all the same."""
+
+ERRORS = (GoogleAPIError, GoogleAuthError, grpc.RpcError)
+"""Everything that Google's libraries raise."""
+
+
+def code_of(error: BaseException) -> grpc.StatusCode | None:
+    """The server's status that an error carries."""
+    if isinstance(error, RetryError) and error.cause is not None:
+        return code_of(error.cause)
+    if isinstance(error, GoogleAPICallError):
+        return error.grpc_status_code
+    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
+        code = error.code()
+        return code if isinstance(code, grpc.StatusCode) else None
+    return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether it, or what caused it, is a conflict or a server that could not answer just now."""
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        if code_of(cause) in TRANSIENT:
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__
+    return False
+
+
+def words_of(error: BaseException) -> str:
+    """The server's own words."""
+    if isinstance(error, RetryError) and error.cause is not None:
+        return words_of(error.cause)
+    if isinstance(error, GoogleAPICallError):
+        return str(error.message)
+    if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
+        return str(error.details())
+    return str(error)
+
+
+def translate(error: BaseException, doing: str) -> MsrError:
+    """`doing` says what was under way, as the sentence's beginning: "Reading users"."""
+    if isinstance(error, MsrError):
+        return error
+    code, words = code_of(error), words_of(error).strip().rstrip(".")
+    match code:
+        case Code.PERMISSION_DENIED:
+            return PermissionMissing(
+                f"{doing}: permission denied ({words}).",
+                hint="Give these credentials the role roles/datastore.user, and see that the project is the right one.",
+            )
+        case Code.UNAUTHENTICATED:
+            return ConnectionFailed(
+                f"{doing}: the credentials were not accepted ({words}).",
+                hint="Renew them (gcloud auth application-default login), or name a service account's file.",
+            )
+        case Code.FAILED_PRECONDITION if "datastore mode" in words.lower():
+            return ConnectionFailed(
+                f"{doing}: the database is in Datastore mode.",
+                hint="msr_async works with databases in Native mode; name another one.",
+            )
+        case Code.NOT_FOUND if "database" in words.lower():
+            return ConnectionFailed(
+                f"{doing}: there is no such database ({words}).",
+                hint="Check project and database, or create it: gcloud firestore databases create.",
+            )
+        case Code.UNAVAILABLE:
+            return ConnectionLost(
+                f"{doing}: the server cannot be reached ({words}).",
+                hint="Check the network, and the address of the emulator if it is one; then run again.",
+            )
+        case Code.DEADLINE_EXCEEDED:
+            return DatabaseError(f"{doing}: the server did not answer in time ({words}).", hint="Run it again.")
+        case Code.RESOURCE_EXHAUSTED:
+            return DatabaseError(
+                f"{doing}: a quota is used up ({words}).",
+                hint="Look at the project's quotas, or try again later with fewer writes at once.",
+            )
+        case Code.ABORTED:
+            return DatabaseError(f"{doing}: another transaction was in the way ({words}).", hint="Run it again.")
+        case None if isinstance(error, GoogleAuthError):
+            return ConnectionFailed(
+                f"{doing}: there are no usable credentials ({words}).",
+                hint="Run gcloud auth application-default login, or give credentials=... a service account's file.",
+            )
+        case None:
+            return DatabaseError(f"{doing}: {type(error).__name__}: {words}.")
+        case _:
+            return DatabaseError(f"{doing}: {words} ({code.name}).")
+
+
+@contextmanager
+def translating(doing: str) -> Iterator[None]:
+    """Everything that Google's libraries raise inside comes out as one of ours, with theirs as its cause."""
+    try:
+        yield
+    except ERRORS as error:
+        raise translate(error, doing) from error
