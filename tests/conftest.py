@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from msr_async.testing.embedded import EmbeddedPostgres
+from msr_async.testing.emulator import FirestoreEmulator
+from tests.support.firestore import GOOGLE, OWN, FirestoreTarget, running_emulator, target
+from tests.support.firestore_server import FirestoreServer
 from tests.support.pgbouncer import Bouncers
 from tests.support.servers import FULL_BUILDS, MAJORS, Database, Servers, fresh_database
 
@@ -65,3 +68,50 @@ def postgres_full(servers: Servers) -> Iterator[Database]:
     """An empty database on a server with contrib extensions."""
     with fresh_database(servers.get(FULL_BUILDS[0])) as fresh:
         yield fresh
+
+
+# -- Firestore ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """Keeps one event loop for all tests from here on: grpc's threads hold on to the first one they meet."""
+    yield  # noqa: PT022 - while an asynchronous fixture waits here, its loop is kept
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator() -> Iterator[FirestoreEmulator]:
+    """Google's emulator, one a session; its projects are apart from each other."""
+    emulator = running_emulator()
+    try:
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+@pytest.fixture(scope="session")
+def own_firestore() -> Iterator[FirestoreServer]:
+    server = FirestoreServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def firestore_server(own_firestore: FirestoreServer, one_loop: None) -> Iterator[FirestoreServer]:
+    """The server of our own, without faults and with an empty log."""
+    own_firestore.reset()
+    yield own_firestore
+    own_firestore.reset()
+
+
+@pytest.fixture(params=[OWN, GOOGLE])
+def firestore_target(request: pytest.FixtureRequest, one_loop: None) -> FirestoreTarget:
+    """A project of the test's own; the test runs on our server and on Google's emulator."""
+    if request.param == OWN:
+        server: FirestoreServer = request.getfixturevalue("firestore_server")
+        return target(server.address, server)
+    emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
+    return target(emulator.address, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.firestore import Target
+from tests.support.firestore import FirestoreTarget, only_own
 from tests.support.scripts import script_environment
 from tests.support.servers import Database, only_newest
 
@@ -89,9 +89,10 @@ def test_the_example_runs(example: Example, make_database: Callable[[], Database
     run_example(example, tmp_path, DATABASE_URL=make_database().dsn)
 
 
+@only_own
 @pytest.mark.parametrize("example", [item for item in examples() if item.of_firestore], ids=str)
-def test_the_example_of_firestore_runs(example: Example, firestore_server: Target, tmp_path: Path) -> None:
-    settings = {"MSR_FIRESTORE_PROJECT": firestore_server.project, "MSR_FIRESTORE_EMULATOR": firestore_server.address}
+def test_the_example_of_firestore_runs(example: Example, firestore_target: FirestoreTarget, tmp_path: Path) -> None:
+    settings = {"MSR_FIRESTORE_PROJECT": firestore_target.project, "FIRESTORE_EMULATOR_HOST": firestore_target.address}
     run_example(example, tmp_path, **settings)
 
 

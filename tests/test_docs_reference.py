@@ -27,6 +27,7 @@ from msr_async import (
     protocols,
 )
 from msr_async.cli.exits import exit_code
+from msr_async.firestore import FirestoreHandler
 from msr_async.postgres import PostgresHandler
 from msr_async.protocols import WorkOptions
 from tests.support.servers import Database, only_newest
@@ -71,7 +72,7 @@ def test_every_setting_has_a_meaning() -> None:
     assert [name for name, cells in rows.items() if len(cells[-1]) < 10] == []
 
 
-@pytest.mark.parametrize("kind", [PostgresHandler, MigrationScriptExecutor])
+@pytest.mark.parametrize("kind", [PostgresHandler, FirestoreHandler, MigrationScriptExecutor])
 def test_every_argument_stands_there_with_its_default(kind: type) -> None:
     rows = table(page("configuration.md"), kind.__name__)
     empty = inspect.Parameter.empty
@@ -238,7 +239,7 @@ def test_every_code_of_a_finding_stands_there() -> None:
         for cell in re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
         for code in re.findall(r"`([\w-]+)`", cell)
     }
-    modules = [*(SOURCE / "_engine").glob("*.py"), SOURCE / "postgres" / "kinds.py"]
+    modules = [*(SOURCE / "_engine").glob("*.py"), SOURCE / "postgres" / "kinds.py", SOURCE / "firestore" / "handler.py"]
     given = {code for module in modules for code in codes_in(module) if code}
     assert len(given) > 30
     assert sorted(code for code in given if not any(re.fullmatch(code, one) for one in shown)) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shlex
 import subprocess
@@ -14,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from msr_async.firestore.clients import Clients
-from msr_async.firestore.names import Home
-from tests.support.firestore import Target
+from msr_async.testing.emulator import FirestoreEmulator
+from tests.support.firestore import FirestoreTarget, target
 from tests.support.scripts import run, script_environment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HOW_TO = EXAMPLES.parent / "docs" / "how-to"
-SHOP = {
+SHOP: dict[str, dict[str, Any]] = {
     "users/ada": {"name": "Ada", "id": "her own"},
     "users/ada/orders/1": {"what": "tea"},
     "orders/1": {"cents": 2**60},
@@ -34,7 +32,7 @@ class Stage:
     """A folder to work in, and a server with the projects of production and development."""
 
     folder: Path
-    address: str
+    target: FirestoreTarget
     production: str
     development: str
 
@@ -43,45 +41,30 @@ class Stage:
             "PROD_PROJECT": self.production,
             "DEV_PROJECT": self.development,
             "MSR_FIRESTORE_PROJECT": self.production,
-            "FIRESTORE_EMULATOR_HOST": self.address,
+            "FIRESTORE_EMULATOR_HOST": self.target.address,
         }
         return run(command, self.folder, script_environment(self.folder / "bin", **settings | more))
 
-    def write(self, project: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
-        async def write(clients: Clients) -> None:
+    async def write(self, project: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        async with self.target.client(project) as client:
             for path, values in documents.items():
-                await clients.native.document(path).set(dict(values))
+                await client.document(path).set(dict(values))
 
-        self._with(project, write)
-
-    def read(self, project: str, *collections: str) -> dict[str, dict[str, Any]]:
-        async def read(clients: Clients) -> dict[str, dict[str, Any]]:
-            found = {}
-            for name in collections:
-                async for item in clients.native.collection_group(name).stream():
-                    found[item.reference.path] = item.to_dict() or {}
-            return found
-
-        found: dict[str, dict[str, Any]] = self._with(project, read)
-        return found
-
-    def _with(self, project: str, work: Any) -> Any:
-        async def whole() -> Any:
-            clients = Clients(Home(project=project, database="(default)"), emulator=self.address)
-            try:
-                return await work(clients)
-            finally:
-                await clients.close()
-
-        return asyncio.run(whole())
+    async def read(self, project: str, *collections: str) -> dict[str, dict[str, Any]]:
+        async with self.target.client(project) as client:
+            return {
+                item.reference.path: item.to_dict() or {}
+                for name in collections
+                async for item in client.collection_group(name).stream()
+            }
 
 
 @pytest.fixture
-def stage(firestore_target: Target, tmp_path: Path) -> Stage:
-    project = firestore_target.project
-    made = Stage(folder=tmp_path, address=firestore_target.address, production=project, development=f"{project}-dev")
-    made.write(made.production, SHOP)
-    made.write(made.development, {"users/rubbish": {"x": 1}, "kept/1": {"x": 1}})
+async def stage(firestore_emulator: FirestoreEmulator, one_loop: None, tmp_path: Path) -> Stage:
+    here = target(firestore_emulator.address, None)
+    made = Stage(folder=tmp_path, target=here, production=here.project, development=f"{here.project}-dev")
+    await made.write(made.production, SHOP)
+    await made.write(made.development, {"users/rubbish": {"x": 1}, "kept/1": {"x": 1}})
     return made
 
 
@@ -90,26 +73,26 @@ COPY = [sys.executable, str(EXAMPLES / "firestore_backup.py")]
 MIGRATE = [sys.executable, str(EXAMPLES / "firestore_migrations" / "run.py")]
 
 
-def test_chosen_collections_come_from_production_to_development(stage: Stage) -> None:
+async def test_chosen_collections_come_from_production_to_development(stage: Stage) -> None:
     done = stage.run([*COPY, "users", "orders"])
     assert done.returncode == 0, done.stderr
     (backup,) = (stage.folder / "backups" / "firestore").glob("prod-backup-*.msrbak")
     assert f"backup: {backup} (3 documents, {backup.stat().st_size:,} bytes)" in done.stdout
     assert "restored: 3 documents in " in done.stdout
     expected = {path: values for path, values in SHOP.items() if path != "secrets/1"} | {"kept/1": {"x": 1}}
-    assert stage.read(stage.development, *EVERYTHING) == expected
-    assert stage.read(stage.production, *EVERYTHING) == SHOP
+    assert await stage.read(stage.development, *EVERYTHING) == expected
+    assert await stage.read(stage.production, *EVERYTHING) == SHOP
 
 
-def test_without_a_project_there_is_one_sentence(stage: Stage) -> None:
+async def test_without_a_project_there_is_one_sentence(stage: Stage) -> None:
     done = stage.run(COPY, DEV_PROJECT="")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: DEV_PROJECT is not set. Set it to the name of a Google Cloud project.\n"
 
 
-def test_the_migrations_run_in_batches_and_once(stage: Stage) -> None:
+async def test_the_migrations_run_in_batches_and_once(stage: Stage) -> None:
     products = {f"products/{number:03}": {"price": number + 0.5} for number in range(450)}
-    stage.write(stage.production, products)
+    await stage.write(stage.production, products)
     done = stage.run(MIGRATE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -117,18 +100,18 @@ def test_the_migrations_run_in_batches_and_once(stage: Stage) -> None:
         "batch 2: 50 documents",
         "applied: V202611220900_shop_settings, V202611221000_prices_in_cents",
     ]
-    found = stage.read(stage.production, "products", "settings")
+    found = await stage.read(stage.production, "products", "settings")
     assert found.pop("settings/shop") == {"currency": "EUR"}
     assert found == {path: {**values, "cents": round(values["price"] * 100)} for path, values in products.items()}
     assert stage.run(MIGRATE).stdout == "applied: nothing was pending\n"
 
 
-def test_a_migration_that_fails_leaves_everything_as_it_was(stage: Stage) -> None:
-    stage.write(stage.production, {"products/1": {"price": 1.5}, "products/2": {"price": "dear"}})
+async def test_a_migration_that_fails_leaves_everything_as_it_was(stage: Stage) -> None:
+    await stage.write(stage.production, {"products/1": {"price": 1.5}, "products/2": {"price": "dear"}})
     done = stage.run(MIGRATE)
     assert done.returncode == 3
     assert "was restored" in done.stderr
-    assert stage.read(stage.production, "products", "settings", *EVERYTHING) == {
+    assert await stage.read(stage.production, "products", "settings", *EVERYTHING) == {
         **SHOP,
         "products/1": {"price": 1.5},
         "products/2": {"price": "dear"},
@@ -148,23 +131,23 @@ def calls(text: str) -> list[str]:
     return [line for line in lines if re.match(r"(db\.|products = |page = |found = |for |return |@batches)", line)]
 
 
-def test_production_is_loaded_into_the_emulator_as_the_page_says(stage: Stage) -> None:
+async def test_production_is_loaded_into_the_emulator_as_the_page_says(stage: Stage) -> None:
     page = (HOW_TO / "load-production-into-the-emulator.md").read_text("utf-8")
     blocks = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     from_a_file, both, _ = [[line.removeprefix("$ ") for line in block.splitlines()] for block in blocks]
 
     # Production and the copy on the machine are two projects of one server here.
     def here(line: str, project: str) -> str:
-        return line.replace("127.0.0.1:8080", stage.address).replace("my-app-prod", shlex.quote(project))
+        return line.replace("127.0.0.1:8080", stage.target.address).replace("my-app-prod", shlex.quote(project))
 
     create, restore = both
     for line in (here(create, stage.production), here(restore, stage.development)):
         done = stage.run(["sh", "-c", line])
         assert done.returncode == 0, done.stderr
-    assert stage.read(stage.development, *EVERYTHING) == SHOP
-    stage.write(stage.development, {"users/mine": {"x": 1}, "users/ada": {"name": "changed"}})
+    assert await stage.read(stage.development, *EVERYTHING) == SHOP
+    await stage.write(stage.development, {"users/mine": {"x": 1}, "users/ada": {"name": "changed"}})
     (stage.folder / "prod.msrbak").symlink_to((stage.folder / "path.txt").read_text().strip())
     (line,) = from_a_file
     again = stage.run(["sh", "-c", here(line, stage.development)])
     assert again.returncode == 0, again.stderr
-    assert stage.read(stage.development, *EVERYTHING) == SHOP
+    assert await stage.read(stage.development, *EVERYTHING) == SHOP

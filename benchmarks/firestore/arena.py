@@ -12,7 +12,6 @@ from . import database
 from .contestants import ACTIONS, Action, Contestant, Where
 from .database import State
 
-_WARMING = "bench-warming"
 _TARGET = "bench-target"
 
 
@@ -44,22 +43,13 @@ class Arena:
     tell: Callable[[str], None]
     _projects: int = 0
 
-    def warm_up(self, count: int) -> None:
-        """A Java machine compiles what it runs often: what it does before is not counted."""
-        self.tell(f"warming the emulator up with {count:,} documents")
-        database.fill(self.address, _WARMING, count)
-        database.state_of(self.address, _WARMING)
-        database.empty(self.address, _WARMING)
+    def warm_up(self, count: int, contestants: Sequence[Contestant]) -> None:
+        """Everybody once with `count` documents, not counted: a Java machine compiles what it runs often.
 
-    def compile(self, contestants: Sequence[Contestant]) -> None:
-        """An installed package has its modules compiled: a first run of everybody on one document, not counted."""
-        database.fill(self.address, _WARMING, 1)
-        for contestant in contestants:
-            if not contestant.may_fail:
-                where = Where(address=self.address, project=_WARMING, file=self.folder / f"first-{contestant.file}")
-                for action in ACTIONS:
-                    self._measured(contestant, action, where)
-        database.empty(self.address, _WARMING)
+        Python has its modules compiled after it, as those of an installed package are.
+        """
+        self.tell(f"warming up with {count:,} documents")
+        self.run(count, contestants, 1)
 
     def run(self, count: int, contestants: Sequence[Contestant], rounds: int) -> list[Runs]:
         """Everybody `rounds` times, at first all backups and then all restores; every second round in reverse order.

@@ -94,16 +94,20 @@ def empty(address: str, project: str) -> None:
     urllib.request.urlopen(urllib.request.Request(where, method="DELETE"), timeout=_DEADLINE).close()
 
 
-def _requests(project: str, count: int) -> Iterator[Any]:
+def messages(project: str, count: int) -> Iterator[Any]:
+    """The first `count` documents of `data` as a project holds them, without their times."""
     root = root_of(project)
-    every = documents(count)
+    for path, fields in documents(count):
+        message = _Document(name=f"{root}/{path}")
+        _put(message.fields, fields)
+        yield message
+
+
+def _requests(project: str, count: int) -> Iterator[Any]:
+    every = messages(project, count)
     while some := list(islice(every, _BATCH)):
-        request = _BatchWrite(database=root.removesuffix("/documents"))
-        for path, fields in some:
-            written = request.writes.add().update
-            written.name = f"{root}/{path}"
-            _put(written.fields, fields)
-        yield request
+        writes = [{"update": message} for message in some]
+        yield _BatchWrite(database=root_of(project).removesuffix("/documents"), writes=writes)
 
 
 def _put(target: Any, fields: Mapping[str, Any]) -> None:

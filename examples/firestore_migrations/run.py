@@ -1,6 +1,6 @@
 """Run the Firestore migrations beside this file. What fails is undone: the database is put back to what it was.
 
-Environment: MSR_FIRESTORE_PROJECT, and MSR_FIRESTORE_EMULATOR (`host:port`) for an emulator.
+Environment: MSR_FIRESTORE_PROJECT, and FIRESTORE_EMULATOR_HOST (`host:port`) for an emulator.
 """
 
 import asyncio

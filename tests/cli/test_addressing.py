@@ -19,21 +19,29 @@ def test_a_url_or_a_project() -> None:
     assert address(Shared(project="p", database="d"), {}) == Address(project="p", database="d")
 
 
-def test_a_firestore_url_takes_credentials_and_the_emulator_of_a_variable() -> None:
+def test_a_firestore_url_takes_credentials_or_the_emulator_of_the_variable() -> None:
+    environ = {"FIRESTORE_EMULATOR_HOST": "h:1"}
+    shared = Shared(database_url=FIRESTORE, emulator="h:1")
+    assert address(shared, environ) == Address(url=FIRESTORE, emulator="h:1")
     shared = Shared(database_url=FIRESTORE, credentials=Path("key.json"), emulator="h:1")
-    meant = Address(url=FIRESTORE, credentials=Path("key.json"), emulator="h:1")
+    assert address(shared, environ) == Address(url=FIRESTORE, credentials=Path("key.json"))
+
+
+def test_credentials_mean_google_and_not_the_variables_emulator() -> None:
+    shared = Shared(project="p", credentials=Path("key.json"), emulator="h:1")
+    meant = Address(project="p", credentials=Path("key.json"))
     assert address(shared, {"FIRESTORE_EMULATOR_HOST": "h:1"}) == meant
 
 
 def test_a_flag_wins_over_the_other_ways_variable() -> None:
     shared = Shared(database_url=POSTGRES, project="p", emulator="h:1")
-    assert address(shared, {"DATABASE_URL": POSTGRES, "MSR_FIRESTORE_EMULATOR": "h:1"}).project == "p"
+    assert address(shared, {"DATABASE_URL": POSTGRES, "FIRESTORE_EMULATOR_HOST": "h:1"}).project == "p"
     assert address(shared, {"MSR_FIRESTORE_PROJECT": "p", "FIRESTORE_EMULATOR_HOST": "h:1"}) == Address(url=POSTGRES)
 
 
 def test_a_postgresql_url_of_a_variable_does_not_mind_firestores_variables() -> None:
-    shared = Shared(database_url=POSTGRES, emulator="h:1", credentials=Path("key.json"))
-    environ = {"DATABASE_URL": POSTGRES, "FIRESTORE_EMULATOR_HOST": "h:1", "MSR_FIRESTORE_CREDENTIALS": "key.json"}
+    shared = Shared(database_url=POSTGRES, emulator="h:1", database="d")
+    environ = {"DATABASE_URL": POSTGRES, "FIRESTORE_EMULATOR_HOST": "h:1", "MSR_FIRESTORE_DATABASE": "d"}
     assert address(shared, environ) == Address(url=POSTGRES)
 
 
@@ -44,6 +52,7 @@ def test_a_postgresql_url_of_a_variable_does_not_mind_firestores_variables() -> 
         (Shared(database_url=FIRESTORE, database="d"), "--database-url and --database name a database each"),
         (Shared(database_url=FIRESTORE, emulator="h:1"), "--database-url and --emulator name a database each"),
         (Shared(database_url=POSTGRES, credentials=Path("key.json")), "--credentials is for Firestore"),
+        (Shared(project="p", credentials=Path("k"), emulator="h:1"), "An emulator takes no credentials"),
         (Shared(database="d"), "--database alone does not name a database"),
         (Shared(emulator="h:1"), "--emulator alone does not name a database"),
     ],

@@ -280,9 +280,7 @@ def test_the_flags_of_firestore_reach_the_handler(seen: Seen, flags: tuple[str, 
     ("variable", "value", "meant"),
     [
         ("MSR_FIRESTORE_DATABASE", "d", {"database": "d"}),
-        ("MSR_FIRESTORE_CREDENTIALS", "a/key.json", {"credentials": Path("a/key.json")}),
-        ("MSR_FIRESTORE_CREDENTIALS", "", {}),
-        ("MSR_FIRESTORE_EMULATOR", "h:1", {"emulator": "h:1"}),
+        ("MSR_FIRESTORE_DATABASE", "", {}),
         ("FIRESTORE_EMULATOR_HOST", "h:1", {"emulator": "h:1"}),
     ],
 )

@@ -22,6 +22,7 @@ from msr_async.firestore.clients import Clients
 from msr_async.firestore.names import EVERYTHING, Home, KeyRange, bridged, order_key, scope_of, under
 from msr_async.framing import framed
 from msr_async.models import Selection
+from tests.support.firestore import only_own
 
 Request: Any = types.PartitionQueryRequest.pb()
 Response: Any = types.PartitionQueryResponse.pb()
@@ -130,7 +131,7 @@ async def test_a_server_that_has_no_partitions_is_counted_off(opened: Callable[.
     await write(clients, [*NAMES, "schema_version_lock/lock", "z/1"])
     moment = await reading.now(clients)
     pieces = await dividing.ranges(clients, [EVERYTHING], [122], read_time=moment, least=30)
-    assert sizes_of(pieces, NAMES) == [30, 30, 30, 30]
+    assert sizes_of(pieces, NAMES) == [30, 31, 30, 29]
     assert (pieces[0].start, pieces[-1].end) == ("", "")
 
 
@@ -144,17 +145,21 @@ async def test_counting_off_goes_on_from_range_to_range(opened: Callable[..., Pa
     assert [size for size in sizes_of(pieces, every) if size] == [50, 20, 30, 50]
 
 
-async def test_a_server_that_refuses_each_collection_too_is_told(opened: Callable[..., Partitioning]) -> None:
-    clients = opened(partitions={"a": []}, refusal=grpc.StatusCode.INVALID_ARGUMENT)
+async def test_a_collection_that_the_server_does_not_partition_is_not_cut(opened: Callable[..., Partitioning]) -> None:
+    clients = opened(partitions={"b": ["b/1"]}, refusal=grpc.StatusCode.INVALID_ARGUMENT)
     await write(clients, ["a/1", "b/1"])
     moment = await reading.now(clients)
-    with pytest.raises(DatabaseError, match="INVALID_ARGUMENT"):
-        await dividing.ranges(clients, [EVERYTHING], [10**6], read_time=moment)
+    assert await dividing.ranges(clients, [EVERYTHING], [10**6], read_time=moment) == EVERYTHING.cut(["b/1"])
+
+
+async def test_what_could_not_be_counted_is_not_counted_off(opened: Callable[..., Partitioning]) -> None:
+    clients = opened(partitions={}, refusal=grpc.StatusCode.UNIMPLEMENTED)
+    assert await dividing.ranges(clients, [EVERYTHING], None, read_time=MOMENT) == [EVERYTHING]
 
 
 async def test_another_refusal_is_told(opened: Callable[..., Partitioning]) -> None:
     clients = opened(partitions={}, refusal=grpc.StatusCode.PERMISSION_DENIED)
-    with pytest.raises(DatabaseError, match="PERMISSION_DENIED"):
+    with pytest.raises(DatabaseError, match="Asking how to divide the documents: permission denied"):
         await dividing.ranges(clients, [EVERYTHING], [10**6], read_time=MOMENT)
 
 
@@ -166,9 +171,12 @@ async def test_cuts_outside_of_a_selection_do_not_thin_it_out(opened: Callable[.
     assert (pieces[0].start, pieces[-1].end) == (under("c").start, under("c").end)
 
 
-async def test_a_real_server_partitions_what_it_holds(firestore_server: Any) -> None:
-    home = Home(project=firestore_server.project, database="(default)")
-    clients = Clients(home, emulator=firestore_server.address)
+@only_own
+@pytest.mark.parametrize("kindless", [False, True])
+async def test_a_real_server_partitions_what_it_holds(firestore_target: Any, kindless: bool) -> None:
+    firestore_target.server.kindless_partitions = kindless
+    home = Home(project=firestore_target.project, database="(default)")
+    clients = Clients(home, emulator=firestore_target.address)
     names = [f"c/{number:04}" for number in range(450)]
     await write(clients, names)
     await write(clients, [f"c/0001/inner/{number:04}" for number in range(450)])
@@ -177,6 +185,7 @@ async def test_a_real_server_partitions_what_it_holds(firestore_server: Any) -> 
     pieces = await dividing.ranges(clients, [EVERYTHING], [900], read_time=moment, least=200)
     found = sizes_of(pieces, every)
     await clients.close()
+    firestore_target.server.kindless_partitions = False
     assert len(pieces) > 2
     assert sum(found) == 900
     assert min(found) > 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -21,6 +22,7 @@ from msr_async.firestore import reading, wire
 from msr_async.firestore.clients import Clients
 from msr_async.firestore.names import EVERYTHING, Home, KeyRange, order_key, under
 from msr_async.framing import framed
+from tests.support.firestore import FirestoreTarget, only_own
 from tests.support.firestore_cutting import CutClients
 
 Document: Any = documents.Document.pb()
@@ -269,7 +271,7 @@ async def test_a_server_that_is_away_for_ever_is_told_in_time(opened: Open) -> N
     assert clients.open == 0
 
 
-async def test_nobody_there_is_told_in_time(firestore_target: Any) -> None:
+async def test_nobody_there_is_told_in_time(one_loop: None) -> None:
     clients = Clients(Home(project="p", database="(default)"), emulator="127.0.0.1:1")
     for ask in (read(clients), reading.now(clients, limits=FAST), reading.count(clients, limits=FAST)):
         with pytest.raises(ConnectionLost, match=r"UNAVAILABLE.*See that the database can be reached"):
@@ -288,7 +290,7 @@ async def test_nobody_there_is_told_in_time(firestore_target: Any) -> None:
 async def test_a_refusal_is_told_at_once(opened: Open, code: grpc.StatusCode, error: type[Exception]) -> None:
     clients = opened(cuts=[2], code=code)
     await write(clients, *MANY)
-    with pytest.raises(error, match=f"{code.name}: on command") as caught:
+    with pytest.raises(error, match=r"Reading projects/.*on command") as caught:
         await read(clients)
     assert reading.code_of(caught.value) is code
     assert clients.streams == 1
@@ -325,6 +327,97 @@ async def test_many_ranges_are_read_side_by_side(clients: CutClients) -> None:
         for number, within in enumerate(EVERYTHING.cut(MANY[20::20])):
             group.start_soon(one, number, within)
     assert [path for number in sorted(found) for path in found[number]] == MANY
+
+
+# -- what only a server of our own can do ----------------------------------------------------------
+
+
+@only_own
+async def test_streams_that_the_server_cuts_lose_nothing(
+    firestore_target: FirestoreTarget, clients: CutClients
+) -> None:
+    await write(clients, *MANY)
+    assert firestore_target.server is not None
+    firestore_target.server.faults.cut("RunQuery", 11, times=20)
+    moment = await reading.now(clients)
+    assert await paths(clients, read_time=moment) == MANY
+    queries = [call.request for call in firestore_target.server.calls if call.method == "RunQuery"]
+    assert len(queries) == 21
+    assert {query.read_time.ToDatetime(tzinfo=UTC) for query in queries} == {moment}
+    assert [query.structured_query.start_at.values[0].reference_value for query in queries[1:]] == [
+        clients.home.name(MANY[11 * number - 1]) for number in range(1, 21)
+    ]
+
+
+@only_own
+async def test_a_server_that_says_nothing_is_told_in_time(
+    firestore_target: FirestoreTarget, clients: CutClients
+) -> None:
+    await write(clients, *MANY)
+    assert firestore_target.server is not None
+    holds = [firestore_target.server.faults.hold("RunQuery") for _ in range(20)]
+    limits = reading.Limits(stream=0.2, patience=0.7, first_delay=0.001, longest_delay=0.01)
+    begun = time.monotonic()
+    with pytest.raises(ConnectionLost, match="DEADLINE_EXCEEDED"):
+        await read(clients, limits=limits)
+    assert 0.6 < time.monotonic() - begun < 3
+    assert sum(hold.reached.is_set() for hold in holds) >= 3
+
+
+@only_own
+async def test_cancelled_while_the_server_says_nothing_the_thread_is_free_at_once(
+    firestore_target: FirestoreTarget, clients: CutClients
+) -> None:
+    await write(clients, *MANY)
+    assert firestore_target.server is not None
+    before = threading.active_count()
+    hold = firestore_target.server.faults.hold("RunQuery")
+    begun = time.monotonic()
+    with anyio.move_on_after(0.3) as scope:
+        await read(clients)
+    assert scope.cancelled_caught
+    assert time.monotonic() - begun < 2
+    assert hold.reached.is_set()
+    assert await paths(clients) == MANY
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    with anyio.fail_after(2):
+        while limiter.borrowed_tokens:
+            await anyio.sleep(0.01)
+    assert threading.active_count() <= before + 3
+    assert hold.held is not None
+    hold.held.set()
+
+
+@only_own
+@pytest.mark.parametrize("method", ["RunAggregationQuery", "BatchGetDocuments", "ListCollectionIds"])
+async def test_short_questions_are_asked_again(
+    firestore_target: FirestoreTarget, clients: CutClients, method: str
+) -> None:
+    await write(clients, "a/1", "b/1")
+    assert firestore_target.server is not None
+    firestore_target.server.faults.fail(method, times=3)
+    assert await reading.count(clients, limits=FAST) == 2
+    assert await reading.root_collections(clients, limits=FAST) == ["a", "b"]
+    assert await reading.now(clients, limits=FAST) > datetime(2026, 1, 1, tzinfo=UTC)
+    asked = [call for call in firestore_target.server.calls if call.method == method]
+    assert len(asked) == 4
+
+
+@only_own
+@pytest.mark.parametrize("method", ["RunAggregationQuery", "ListCollectionIds"])
+async def test_a_short_question_can_be_cancelled(
+    firestore_target: FirestoreTarget, clients: CutClients, method: str
+) -> None:
+    assert firestore_target.server is not None
+    hold = firestore_target.server.faults.hold(method)
+    with anyio.move_on_after(0.2) as scope:
+        await reading.count(clients)
+        await reading.root_collections(clients)
+    assert scope.cancelled_caught
+    assert hold.reached.is_set()
+    assert hold.held is not None
+    hold.held.set()
+    assert await reading.count(clients) == 0
 
 
 # -- counts and collections ------------------------------------------------------------------------

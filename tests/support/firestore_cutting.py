@@ -31,6 +31,9 @@ class CutClients(Clients):
 
     When the cuts have run out, streams come to their own end. `streams` counts all that were opened, `open` those that
     nobody has ended yet.
+
+    Args:
+        forgets: after the first failure the server holds nothing any more, as an emulator that was started anew.
     """
 
     def __init__(
@@ -39,10 +42,13 @@ class CutClients(Clients):
         emulator: str,
         cuts: Iterable[int] = (),
         code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
+        *,
+        forgets: bool = False,
     ) -> None:
         super().__init__(home, emulator=emulator)
         self.cuts = iter(cuts)
         self.code = code
+        self.forgets = forgets
         self.streams = 0
         self.open = 0
 
@@ -52,7 +58,9 @@ class CutClients(Clients):
         def opened(request: bytes, **options: Any) -> _Cut:
             self.streams += 1
             self.open += 1
-            return _Cut(self, call(request, **options), next(self.cuts, None))
+            cut = next(self.cuts, None)
+            stream = _Empty() if self.forgets and self.streams > 1 else call(request, **options)
+            return _Cut(self, stream, cut)
 
         return opened
 
@@ -77,3 +85,11 @@ class _Cut:
     def cancel(self) -> None:
         self._clients.open -= 1
         self._call.cancel()
+
+
+class _Empty:
+    def __next__(self) -> bytes:
+        raise StopIteration
+
+    def cancel(self) -> None:
+        pass

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 URL_VARIABLES = ("MSR_DATABASE_URL", "DATABASE_URL")
 PROJECT_VARIABLES = ("MSR_FIRESTORE_PROJECT",)
 DATABASE_VARIABLES = ("MSR_FIRESTORE_DATABASE",)
-CREDENTIALS_VARIABLES = ("MSR_FIRESTORE_CREDENTIALS",)
-EMULATOR_VARIABLES = ("MSR_FIRESTORE_EMULATOR", "FIRESTORE_EMULATOR_HOST")
+EMULATOR_VARIABLES = ("FIRESTORE_EMULATOR_HOST",)
 
 _VARIABLES = {
     "database_url": URL_VARIABLES,
     "project": PROJECT_VARIABLES,
     "database": DATABASE_VARIABLES,
-    "credentials": CREDENTIALS_VARIABLES,
+    "credentials": (),
     "emulator": EMULATOR_VARIABLES,
 }
 
@@ -51,7 +50,11 @@ def address(shared: Shared, environ: Mapping[str, str]) -> Address:
     """
     flags = [name for name in _VARIABLES if _said(shared, name, environ)]
     url = shared.database_url or None
-    credentials = shared.credentials if shared.credentials != Path() else None  # a variable that is set to nothing
+    emulator = shared.emulator or None
+    if shared.credentials is not None:
+        if "emulator" in flags:
+            raise UsageError("An emulator takes no credentials.", hint="Give --emulator or --credentials.")
+        emulator = None  # the flag means Google, whatever the variable says
     if "database_url" in flags:
         others = [name for name in flags if name in ("project", "database", "emulator")]
         if others:
@@ -68,8 +71,8 @@ def address(shared: Shared, environ: Mapping[str, str]) -> Address:
         return Address(
             project=shared.project,
             database=shared.database or None,
-            credentials=credentials,
-            emulator=shared.emulator or None,
+            credentials=shared.credentials,
+            emulator=emulator,
         )
     for name in ("project", "database", "emulator"):
         if name in flags:
@@ -80,7 +83,7 @@ def address(shared: Shared, environ: Mapping[str, str]) -> Address:
             hint="Pass --database-url postgresql://user@host/name or --project PROJECT, or set DATABASE_URL.",
         )
     if url.startswith("firestore://"):
-        return Address(url=url, credentials=credentials, emulator=shared.emulator or None)
+        return Address(url=url, credentials=shared.credentials, emulator=emulator)
     if "credentials" in flags:
         raise UsageError(
             "--credentials is for Firestore, and the database URL is not.",

@@ -57,14 +57,10 @@ def handler_for(address: Address, *, environment: str | None) -> DatabaseMigrati
 def _firestore(address: Address, environment: str | None) -> DatabaseMigrationHandler[Any]:
     from ..firestore import FirestoreHandler
 
-    if address.url is not None:
-        return FirestoreHandler.from_url(
-            address.url, credentials=address.credentials, emulator=address.emulator, environment=environment
-        )
-    return FirestoreHandler(
-        address.project,
-        address.database or "(default)",
-        credentials=address.credentials,
-        emulator=address.emulator,
-        environment=environment,
-    )
+    given = {"credentials": address.credentials, "emulator": address.emulator}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if address.url is None:
+        return FirestoreHandler(address.project, address.database or "(default)", environment=environment, **settings)
+    if "emulator=" in address.url:  # it is nearer than the variable
+        settings.pop("emulator", None)
+    return FirestoreHandler.from_url(address.url, environment=environment, **settings)

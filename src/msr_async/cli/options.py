@@ -13,7 +13,6 @@ from cyclopts import Parameter
 from ..config import Config
 from ..errors import ConfigError
 from .addressing import (
-    CREDENTIALS_VARIABLES,
     DATABASE_VARIABLES,
     EMULATOR_VARIABLES,
     PROJECT_VARIABLES,
@@ -61,7 +60,6 @@ class Shared:
         Path | None,
         Parameter(
             metavar="PATH",
-            env_var=CREDENTIALS_VARIABLES,
             help="Firestore: a service account's file, if not the machine's own credentials.",
         ),
     ] = None

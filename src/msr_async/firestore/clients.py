@@ -51,10 +51,13 @@ class Clients:
         self.native._firestore_api_internal = FirestoreAsyncClient(
             transport=FirestoreGrpcAsyncIOTransport(channel=self.channel)
         )
+        # It looks at the environment otherwise, and would say to production that it is the emulator's owner.
+        owner = (("authorization", "Bearer owner"),) if self.emulated else ()
+        self.native._rpc_metadata_internal = [("google-cloud-resource-prefix", home.path), *owner]
         self.metadata = (
             ("google-cloud-resource-prefix", home.path),
             ("x-goog-request-params", f"project_id={home.project}&database_id={home.database}"),
-            *((("authorization", "Bearer owner"),) if self.emulated else ()),
+            *owner,
         )
 
     def unary(self, method: str) -> Any:

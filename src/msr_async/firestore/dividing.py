@@ -50,9 +50,9 @@ async def ranges(
     try:
         cuts = await _partitions(clients, whole, read_time=read_time, limits=limits)
     except DatabaseError as error:
-        if reading.code_of(error) is not grpc.StatusCode.UNIMPLEMENTED or sizes is None:
+        if reading.code_of(error) is not grpc.StatusCode.UNIMPLEMENTED:
             raise
-        cuts = await _counted_off(clients, whole, sizes, wanted, read_time=read_time, limits=limits)
+        cuts = await _counted_off(clients, whole, sizes or (), wanted, read_time=read_time, limits=limits)
     chosen = thinned(cuts, wanted - 1)
     return [piece for item in whole for piece in item.cut(chosen)]
 
@@ -68,30 +68,39 @@ async def _partitions(
     clients: Clients, whole: Sequence[KeyRange], *, read_time: datetime, limits: reading.Limits
 ) -> list[str]:
     """Where the server would cut: among all documents, or collection by collection where it wants to be told one."""
-    found: list[str] = []
-    try:
-        found += await _partition_query(clients, None, read_time=read_time, limits=limits)
-    except DatabaseError as error:
-        if reading.code_of(error) is not grpc.StatusCode.INVALID_ARGUMENT:
-            raise
-        for collection in await reading.root_collections(clients, read_time=read_time, limits=limits):
-            found += await _partition_query(clients, collection, read_time=read_time, limits=limits)
+    found = await _partition_query(clients, "", read_time=read_time, limits=limits)
+    if found is None:
+        collections = await reading.root_collections(clients, read_time=read_time, limits=limits)
+        asked = [await _partition_query(clients, name, read_time=read_time, limits=limits) for name in collections]
+        found = [path for paths in asked for path in paths or ()]
     inside = {path for path in found if any(path in item for item in whole)}
     return sorted(inside, key=order_key)
 
 
 async def _partition_query(
-    clients: Clients, collection: str | None, *, read_time: datetime, limits: reading.Limits
-) -> list[str]:
+    clients: Clients, collection: str, *, read_time: datetime, limits: reading.Limits
+) -> list[str] | None:
+    """None: the server does not want to be asked that."""
     request = _Request(parent=clients.home.root, partition_count=_ASKED_FOR, page_size=_PAGE)
     query = request.structured_query
-    query.from_.add(all_descendants=True, collection_id=collection or "")
+    query.from_.add(all_descendants=True, collection_id=collection)
     order = query.order_by.add(direction=query_types.StructuredQuery.Direction.ASCENDING)
     order.field.field_path = "__name__"
     request.read_time.FromDatetime(read_time)
     found: list[str] = []
     while True:
-        answer = await reading.asked(clients, "PartitionQuery", request.SerializeToString(), limits=limits)
+        try:
+            answer = await reading.asked(
+                clients,
+                "PartitionQuery",
+                request.SerializeToString(),
+                "Asking how to divide the documents",
+                limits=limits,
+            )
+        except DatabaseError as error:
+            if reading.code_of(error) is grpc.StatusCode.INVALID_ARGUMENT:
+                return None
+            raise
         page = _Response.FromString(answer)
         found += [clients.home.path_of(value.reference_value) for cursor in page.partitions for value in cursor.values]
         if not page.next_page_token:
@@ -108,14 +117,17 @@ async def _counted_off(
     read_time: datetime,
     limits: reading.Limits,
 ) -> list[str]:
-    """Every n-th name. An emulator walks over all that is before it, and a real server would want it paid."""
-    step = max(1, sum(sizes) // wanted)
+    """Every n-th name, for an emulator; of a real server, all that is passed over has its price."""
+    total = sum(sizes)
+    places = iter([total * number // wanted for number in range(1, wanted)])
+    place = next(places, total)
     cuts: list[str] = []
     passed = 0
-    for item, size in zip(whole, sizes, strict=True):
-        for place in range(step - passed % step, size, step):
-            name = await reading.name_at(clients, item, place, read_time=read_time, limits=limits)
+    for item, size in zip(whole, sizes, strict=False):
+        while place < passed + size:
+            name = await reading.name_at(clients, item, place - passed, read_time=read_time, limits=limits)
             if name is not None:
                 cuts.append(clients.home.path_of(name))
+            place = next(places, total)
         passed += size
     return cuts

@@ -25,11 +25,11 @@ from msgspec import Struct
 
 from ..errors import ConnectionLost, LockNotAcquired
 from ..models import LockInfo
-from ..shielding import to_its_end
+from ..shielding import to_its_end, undisturbed
 from .cancelling import recognised
 from .clients import Clients
 from .names import LOCK_COLLECTION
-from .translating import AMBIGUOUS, ERRORS, code_of, translating
+from .translating import AMBIGUOUS, ERRORS, bounded, code_of, translating
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class FirestoreLock:
         finally:
             beating.cancel()
             self._held = None
-            await to_its_end(self._give_back(beating, held))
+            await to_its_end(self._give_back(held.token, beating))
 
     async def status(self) -> LockInfo | None:
         with translating("Looking at the migration lock"):
@@ -157,30 +157,33 @@ class FirestoreLock:
         if self._held is not None:
             self._held.lock_time = moment
 
-    async def was_committed(self, unit: str) -> bool:
-        """Whether the unit of work happened whose answer was lost.
+    async def settled(self, unit: str) -> bool:
+        """Whether the unit of work was committed whose answer was lost. When it was not, it cannot be any more: what
+        its fence stands on is changed, lest it arrive late.
 
         Raises:
-            ConnectionLost: the database cannot be asked either.
+            ConnectionLost: the lock was lost meanwhile, or the database cannot be asked.
         """
-        pause = _FIRST_PAUSE
-        deadline = time.monotonic() + self._lease
+        bar, pause = f"not {unit}", _FIRST_PAUSE
+        deadline = time.monotonic() + max(self._lease, _TIMEOUT)
         while True:
             try:
                 seen = await self._look()
-                break
+                held = self._held
+                if held is None or seen.lock is None or seen.lock.get("token") != held.token:
+                    raise _unknown(f"the migration lock with it ({'it was released' if seen.lock is None else _info(seen)})")
+                if seen.lock.get("unit") in (unit, bar):
+                    self.moved(seen.lock_time)
+                    return bool(seen.lock["unit"] == unit)
+                batch = self._open().native.batch()
+                option = batch._client.write_option(last_update_time=seen.lock_time)
+                batch.update(batch._client.document(LOCK), {"unit": bar}, option=option)
+                await batch.commit(retry=None, timeout=_TIMEOUT)
             except ERRORS as error:
                 if time.monotonic() > deadline:
-                    raise ConnectionLost(
-                        "The answer to a commit was lost, and the database cannot be asked whether it happened.",
-                        hint="Look at the history when the database can be reached again, then run again.",
-                    ) from error
-            await anyio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        if seen.lock is not None and seen.lock.get("unit") == unit:
-            self.moved(seen.lock_time)
-            return True
-        return False
+                    raise _unknown("the database cannot be asked") from error
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     # -- the lease ---------------------------------------------------------------------------------
 
@@ -191,7 +194,12 @@ class FirestoreLock:
             with translating("Taking the migration lock"):
                 seen = await self._look()
                 if seen.lock is None or seen.expired(self._lease):
-                    held = await self._try(seen, token)
+                    # A lock that was taken as its taker was cancelled would stand until its lease has run out.
+                    held, cancelled = await undisturbed(self._try(seen, token))
+                    if cancelled is not None:
+                        if held is not None:
+                            await to_its_end(self._give_back(token))
+                        raise cancelled
                     if held is not None:
                         return held
                     seen = await self._look()
@@ -244,7 +252,7 @@ class FirestoreLock:
             number += 1
             try:
                 await self._renew(held, number)
-            except ERRORS:
+            except Exception:
                 # Unknown is not lost: the server may come back before the lease has run out.
                 if time.monotonic() - held.renewed > self._lease:
                     held.lost = f"it could not be renewed for {self._lease:g} s"
@@ -267,16 +275,16 @@ class FirestoreLock:
             held.beat_time = seen.beat_time
         held.renewed = begun
 
-    async def _give_back(self, beating: asyncio.Future[None], held: _Held) -> None:
-        with suppress(asyncio.CancelledError):
-            await beating
+    async def _give_back(self, token: str, beating: asyncio.Future[None] | None = None) -> None:
+        if beating is not None:
+            await asyncio.wait({beating})
         client = self._open().native
         deadline = time.monotonic() + _TIMEOUT
         # A lock that cannot be given back runs out by itself; what went wrong before matters more than that.
         while time.monotonic() < deadline:
             with suppress(*ERRORS):
                 seen = await self._look()
-                if seen.lock is None or seen.lock.get("token") != held.token:
+                if seen.lock is None or seen.lock.get("token") != token:
                     return
                 batch = client.batch()
                 batch.delete(client.document(LOCK), option=client.write_option(last_update_time=seen.lock_time))
@@ -290,7 +298,8 @@ class FirestoreLock:
 
         async def read() -> dict[str, Any]:
             references = [client.document(LOCK), client.document(HEARTBEAT)]
-            return {found.reference.id: found async for found in client.get_all(references, timeout=_TIMEOUT)}
+            found = client.get_all(references, **bounded(_TIMEOUT, _TIMEOUT))
+            return {document.reference.id: document async for document in found}
 
         found = await self._asked(read())
         lock, beat = found["lock"], found["heartbeat"]
@@ -317,6 +326,13 @@ def _info(seen: _Seen) -> LockInfo:
 
 def _myself() -> str:
     return f"{socket.gethostname()} pid {os.getpid()}"
+
+
+def _unknown(why: str) -> ConnectionLost:
+    return ConnectionLost(
+        f"The answer to a commit was lost, and {why}: it may have happened.",
+        hint="Look at the history and at who runs migrations, then run again.",
+    )
 
 
 def _lost(why: str) -> ConnectionLost:

@@ -10,16 +10,17 @@ from datetime import datetime
 from typing import Any
 
 from google.api_core import exceptions
-from google.api_core.exceptions import AlreadyExists, FailedPrecondition, GoogleAPIError, NotFound, PermissionDenied
+from google.api_core.exceptions import AlreadyExists, FailedPrecondition, GoogleAPIError, NotFound
 from google.api_core.retry import AsyncRetry, if_exception_type
 from google.cloud.firestore import SERVER_TIMESTAMP
 from msgspec import Struct
 
-from ..errors import DatabaseError, PermissionMissing, RestoreFailed, RestoreUnfinished
+from ..errors import RestoreFailed, RestoreUnfinished
 from ..models import RestoreMode
 from .cancelling import recognised
 from .clients import Clients
 from .names import LOCK_COLLECTION
+from .translating import ERRORS, translate
 
 PATH = f"{LOCK_COLLECTION}/restore"
 _TIMEOUT, _PATIENCE = 20.0, 60.0
@@ -147,16 +148,8 @@ async def _asked(work: Awaitable[Any], *expected: type[GoogleAPIError]) -> Any:
         return await recognised(work)
     except expected:
         raise
-    except PermissionDenied as error:
-        raise PermissionMissing(
-            f"The mark of the restore ({PATH}) cannot be read or written: {error}",
-            hint="Give these credentials the role roles/datastore.user.",
-        ) from error
-    except GoogleAPIError as error:
-        raise DatabaseError(
-            f"The mark of the restore ({PATH}) cannot be read or written: {error}",
-            hint="See that the database can be reached, and run it again.",
-        ) from error
+    except ERRORS as error:
+        raise translate(error, f"The mark of a restore ({PATH})") from error
 
 
 def _overtaken(there: Mark | None) -> RestoreFailed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,10 +20,12 @@ from google.cloud.firestore_v1.types import firestore as types
 from google.cloud.firestore_v1.types import query as query_types
 from msgspec import Struct
 
-from ..errors import ConnectionLost, DatabaseError, MsrError, PermissionMissing
-from . import wire
+from ..errors import ConnectionLost, DatabaseError
+from . import translating, wire
+from .cancelling import recognised
 from .clients import Clients
 from .names import EVERYTHING, KeyRange
+from .translating import translate
 
 _Query: Any = query_types.StructuredQuery.pb()
 _RunQuery: Any = types.RunQueryRequest.pb()
@@ -166,7 +168,9 @@ async def name_at(
     request = _RunQuery(parent=clients.home.root, structured_query=query)
     if read_time is not None:
         request.read_time.FromDatetime(read_time)
-    for response in await answers(clients, "RunQuery", request.SerializeToString(), limits=limits):
+    for response in await answers(
+        clients, "RunQuery", request.SerializeToString(), "Looking for documents", limits=limits
+    ):
         document = wire.document_in(response)
         if document is not None:
             return wire.name_of(document)
@@ -190,7 +194,9 @@ async def count(
     request.structured_aggregation_query.aggregations.add(alias="count").count.SetInParent()
     if read_time is not None:
         request.read_time.FromDatetime(read_time)
-    responses = await answers(clients, "RunAggregationQuery", request.SerializeToString(), limits=limits)
+    responses = await answers(
+        clients, "RunAggregationQuery", request.SerializeToString(), "Counting documents", limits=limits
+    )
     for response in responses:
         found = _AggregationResponse.FromString(response).result.aggregate_fields
         if "count" in found:
@@ -202,7 +208,9 @@ async def now(clients: Clients, *, limits: Limits = LIMITS) -> datetime:
     """The server's time, in whole microseconds: everything that was committed before can be read at it."""
     request = _BatchGet(database=clients.home.path, documents=[clients.home.name("schema_version_lock/clock")])
     request.mask.SetInParent()
-    for response in await answers(clients, "BatchGetDocuments", request.SerializeToString(), limits=limits):
+    for response in await answers(
+        clients, "BatchGetDocuments", request.SerializeToString(), "Asking for the time", limits=limits
+    ):
         answer = _BatchGetResponse.FromString(response)
         if answer.HasField("read_time"):
             moment: datetime = answer.read_time.ToDatetime(tzinfo=UTC)
@@ -220,7 +228,7 @@ async def root_collections(
         request.read_time.FromDatetime(read_time)
     while True:
         answer = _ListIdsResponse.FromString(
-            await asked(clients, "ListCollectionIds", request.SerializeToString(), limits=limits)
+            await asked(clients, "ListCollectionIds", request.SerializeToString(), "Listing collections", limits=limits)
         )
         found += answer.collection_ids
         if not answer.next_page_token:
@@ -228,32 +236,40 @@ async def root_collections(
         request.page_token = answer.next_page_token
 
 
-async def asked(clients: Clients, method: str, request: bytes, *, limits: Limits = LIMITS) -> bytes:
-    """The answer to one request that changes nothing, asked again while the server cannot answer."""
+async def asked(clients: Clients, method: str, request: bytes, doing: str, *, limits: Limits = LIMITS) -> bytes:
+    """The answer to one request that changes nothing, asked again while the server cannot answer.
+
+    Args:
+        doing: what it is for, as the beginning of a sentence in an error.
+    """
     call = clients.unary(method)
-    attempts = _Attempts(method, limits)
+    attempts = _Attempts(doing, limits)
     while True:
         try:
-            answer: bytes = await call(request, metadata=clients.metadata, timeout=attempts.timeout())
+            answer: bytes = await recognised(call(request, metadata=clients.metadata, timeout=attempts.timeout()))
             return answer
         except grpc.aio.AioRpcError as error:
             failure = error
         await attempts.wait_after(failure)
 
 
-async def answers(clients: Clients, method: str, request: bytes, *, limits: Limits = LIMITS) -> list[bytes]:
+async def answers(clients: Clients, method: str, request: bytes, doing: str, *, limits: Limits = LIMITS) -> list[bytes]:
     """All answers of a short stream, likewise."""
     open_stream = clients.stream(method)
-    attempts = _Attempts(method, limits)
+    attempts = _Attempts(doing, limits)
     while True:
         call = open_stream(request, metadata=clients.metadata, timeout=attempts.timeout())
         try:
-            return [response async for response in call]
+            return await recognised(_all_of(call))
         except grpc.aio.AioRpcError as error:
             failure = error
         finally:
             call.cancel()
         await attempts.wait_after(failure)
+
+
+async def _all_of(call: AsyncIterable[bytes]) -> list[bytes]:
+    return [response async for response in call]
 
 
 class _Attempts:
@@ -282,7 +298,7 @@ class _Attempts:
         MsrError: trying again is of no use, or has not been for too long.
         """
         if failure.code() not in TRANSIENT:
-            raise told(failure, self._doing) from failure
+            raise translate(failure, self._doing) from failure
         waited = self._clock() - self._since if self._since is not None else 0.0
         if waited >= self._limits.patience:
             raise ConnectionLost(
@@ -295,15 +311,6 @@ class _Attempts:
         await anyio.sleep(min(delay * (0.5 + random.random() / 2), self._limits.patience - waited))
 
 
-def told(failure: grpc.RpcError, doing: str) -> MsrError:
-    """What a refusal of the server means here."""
-    what = f"{doing}: {failure.code().name}: {failure.details()}"
-    if failure.code() is grpc.StatusCode.PERMISSION_DENIED:
-        return PermissionMissing(what, hint="Give these credentials the role roles/datastore.viewer or more.")
-    return DatabaseError(what, hint="See what the server says of the request.")
-
-
 def code_of(error: BaseException) -> grpc.StatusCode | None:
     """The server's status behind an error of ours."""
-    cause = error.__cause__
-    return cause.code() if isinstance(cause, grpc.RpcError) else None
+    return None if error.__cause__ is None else translating.code_of(error.__cause__)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from google.cloud.firestore import AsyncTransaction
 from msgspec.structs import asdict
@@ -16,10 +17,11 @@ from ..protocols import WorkOptions
 from . import marking
 from .cancelling import recognised
 from .clients import Clients
-from .translating import translating
+from .translating import bounded, translating
 from .units import Connection, Units
 
-_TIMEOUT = 30.0
+_TIMEOUT, _PATIENCE = 20.0, 60.0
+"""Seconds for one attempt, and for all of them."""
 
 
 class FirestoreSchemaVersion:
@@ -47,7 +49,7 @@ class FirestoreSchemaVersion:
             raise marking.unfinished(mark)
 
         async def read() -> list[AppliedMigration]:
-            lines = clients.native.collection(self._lines).stream(timeout=_TIMEOUT)
+            lines = clients.native.collection(self._lines).stream(**bounded(_TIMEOUT, _PATIENCE))
             return [_entry(line.id, line.to_dict() or {}) async for line in lines]
 
         with translating("Reading the history"):
@@ -69,7 +71,7 @@ class FirestoreSchemaVersion:
 
     async def note(self, key: str, /) -> Any:
         with translating("Reading a note of the history"):
-            found = await recognised(self._note(key).get(timeout=_TIMEOUT))
+            found = await recognised(self._note(key).get(**bounded(_TIMEOUT, _PATIENCE)))
         said = found.to_dict()
         return None if said is None else json.loads(said["value"])
 
@@ -83,7 +85,7 @@ class FirestoreSchemaVersion:
             await self._write(conn, lambda unit: unit.set(note, {"value": text}))
 
     def _note(self, key: str) -> Any:
-        return self._open().native.collection(self._notes).document(key.replace("/", "|"))
+        return self._open().native.collection(self._notes).document(_note_id(key))
 
     async def _write(self, conn: Connection, write: Callable[[AsyncTransaction], None]) -> None:
         if isinstance(conn, AsyncTransaction):
@@ -94,6 +96,11 @@ class FirestoreSchemaVersion:
             write(transaction)
 
         await self._units.run(unit, WorkOptions())
+
+
+def _note_id(key: str) -> str:
+    """No two keys have the same, and none that of the document about the format."""
+    return quote(key, safe=":,;@+ ") if ":" in key else f"note:{quote(key)}"
 
 
 def _entry(id: str, said: dict[str, Any]) -> AppliedMigration:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
+import anyio
 import grpc
+from google.api_core import exceptions
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
+from google.api_core.retry import AsyncRetry, if_exception_type
 from google.auth.exceptions import GoogleAuthError
 
 from ..errors import ConnectionFailed, ConnectionLost, DatabaseError, MsrError, PermissionMissing
 
+T = TypeVar("T")
 Code = grpc.StatusCode
 
 TRANSIENT = frozenset({Code.ABORTED, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 """The same work, tried again, may well succeed."""
 AMBIGUOUS = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.UNKNOWN})
 """A commit that got one of these may have been carried out all the same."""
+
+_PASSING = TRANSIENT | {Code.CANCELLED, Code.INTERNAL}
 
 ERRORS = (GoogleAPIError, GoogleAuthError, grpc.RpcError)
 """Everything that Google's libraries raise."""
@@ -35,10 +44,15 @@ def code_of(error: BaseException) -> grpc.StatusCode | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether it, or what caused it, is a conflict or a server that could not answer just now."""
+    """Whether it, or what caused it, is a conflict or a server that could not answer just now.
+
+    A lost connection is not: what was done over it may have been done.
+    """
     cause: BaseException | None = error
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ConnectionLost):
+            return False
         if code_of(cause) in TRANSIENT:
             return True
         seen.add(id(cause))
@@ -83,6 +97,8 @@ def translate(error: BaseException, doing: str) -> MsrError:
                 f"{doing}: there is no such database ({words}).",
                 hint="Check project and database, or create it: gcloud firestore databases create.",
             )
+        case Code.UNAVAILABLE if "metadata from plugin" in words.lower():  # grpc's, where no token could be had
+            return _no_credentials(doing, words)
         case Code.UNAVAILABLE:
             return ConnectionLost(
                 f"{doing}: the server cannot be reached ({words}).",
@@ -98,14 +114,44 @@ def translate(error: BaseException, doing: str) -> MsrError:
         case Code.ABORTED:
             return DatabaseError(f"{doing}: another transaction was in the way ({words}).", hint="Run it again.")
         case None if isinstance(error, GoogleAuthError):
-            return ConnectionFailed(
-                f"{doing}: there are no usable credentials ({words}).",
-                hint="Run gcloud auth application-default login, or give credentials=... a service account's file.",
-            )
+            return _no_credentials(doing, words)
         case None:
             return DatabaseError(f"{doing}: {type(error).__name__}: {words}.")
         case _:
             return DatabaseError(f"{doing}: {words} ({code.name}).")
+
+
+def _no_credentials(doing: str, words: str) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"{doing}: the credentials gave no access ({words}).",
+        hint="Run gcloud auth application-default login, or give credentials=... a service account's file.",
+    )
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+    """Await what changes nothing (or may be done twice), again for `patience` seconds while the server cannot answer."""
+    deadline, pause = time.monotonic() + patience, 0.05
+    while True:
+        try:
+            return await attempt()
+        except ERRORS as error:
+            if code_of(error) not in _PASSING or time.monotonic() >= deadline:
+                raise
+        await anyio.sleep(pause * (0.5 + random.random() / 2))
+        pause = min(2 * pause, 2.0)
+
+
+def bounded(timeout: float, patience: float) -> dict[str, Any]:
+    """The same for calls of the native client: keyword arguments. Its own policy tries for up to five minutes."""
+    again = if_exception_type(
+        exceptions.Aborted,
+        exceptions.DeadlineExceeded,
+        exceptions.InternalServerError,
+        exceptions.ResourceExhausted,
+        exceptions.ServiceUnavailable,
+    )
+    retry = AsyncRetry(predicate=again, initial=0.05, maximum=2.0, multiplier=2.0, timeout=patience)
+    return {"timeout": timeout, "retry": retry}
 
 
 @contextmanager

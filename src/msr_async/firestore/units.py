@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import anyio.lowlevel
+import grpc
 import grpc.aio
 from google.cloud.firestore import AsyncClient, AsyncTransaction
 from google.cloud.firestore_v1.types import firestore as types
@@ -18,19 +20,59 @@ from ..shielding import to_its_end
 from .cancelling import recognised
 from .clients import Clients
 from .lock import FirestoreLock
-from .translating import AMBIGUOUS, Code, code_of, translate, translating
+from .translating import AMBIGUOUS, TRANSIENT, Code, code_of, patiently, translate, translating, words_of
 
 T = TypeVar("T")
 Connection: TypeAlias = AsyncTransaction | AsyncClient
 """What a migration gets: a transaction, or, outside of one, the client."""
 
 MAX_WRITES = 500
-"""Of one commit."""
+"""Of one commit, our own among them."""
+MAX_COMMIT_BYTES = 10 * 1024 * 1024
+MAX_COMMIT_BYTES_EMULATED = 4 * 1024 * 1024
+_TIMEOUT, _PATIENCE = 20.0, 60.0
+"""Seconds for one attempt to begin, and for all of them."""
 _COMMIT_TIMEOUT = 60.0
 _ROLLBACK_TIMEOUT = 5.0
 
+_CONDITIONS = frozenset({Code.ABORTED, Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION, Code.NOT_FOUND})
+
+_BeginRequest: Any = types.BeginTransactionRequest.pb()
+_BeginResponse: Any = types.BeginTransactionResponse.pb()
 _CommitRequest: Any = types.CommitRequest.pb()
 _CommitResponse: Any = types.CommitResponse.pb()
+_RollbackRequest: Any = types.RollbackRequest.pb()
+
+
+class UnitTransaction(AsyncTransaction):  # type: ignore[misc]
+    """Google's transaction, begun and ended by us alone: the history's line and the fence must be in its commit."""
+
+    def __init__(self, client: AsyncClient, id: bytes) -> None:
+        super().__init__(client, max_attempts=1)
+        self._id = id
+
+    @property
+    def writes(self) -> list[Any]:
+        """What it would write, as protobuf's own messages."""
+        return [type(write).pb(write) for write in self._write_pbs]
+
+    async def _begin(self, retry_id: bytes | None = None) -> NoReturn:
+        self._refuse()
+
+    async def _commit(self) -> NoReturn:
+        self._refuse()
+
+    async def _rollback(self) -> NoReturn:
+        self._refuse()
+
+    async def commit(self, *_: Any, **__: Any) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise DatabaseError(
+            "The transaction of a migration is begun and committed by msr_async alone.",
+            hint="Leave @async_transactional and commit() out, or write no_transaction = True in the migration's file.",
+        )
 
 
 class Units:
@@ -39,6 +81,7 @@ class Units:
     def __init__(self, open: Callable[[], Clients], lock: FirestoreLock) -> None:
         self._open = open
         self._lock = lock
+        self._committing = asyncio.Lock()
 
     async def run(self, work: Callable[[Any], Awaitable[T]], options: WorkOptions) -> T:
         """As `DatabaseMigrationHandler.run` says."""
@@ -47,18 +90,12 @@ class Units:
             result = await recognised(work(clients.native))
             await self._lock.check()
             return result
-        transaction = clients.native.transaction(max_attempts=1)
-        with translating("Beginning a transaction"):
-            await recognised(transaction._begin())
-        begun: bytes = transaction.id
+        begun = await self._begin(clients)
+        transaction = UnitTransaction(clients.native, begun)
         try:
             result = await recognised(work(transaction))
-            writes = [type(write).pb(write) for write in transaction._write_pbs]
-            if len(writes) > MAX_WRITES:
-                raise DatabaseError(
-                    f"The transaction has {len(writes):,} writes, and {MAX_WRITES} are the most for one commit.",
-                    hint="Write no_transaction = True in the migration's file and commit in batches, or use @batches.",
-                )
+            writes = transaction.writes
+            _refuse_too_many(len(writes) + 1)
             await anyio.lowlevel.checkpoint()  # a cancellation that came before the commit still undoes it
         except BaseException:
             await to_its_end(self._roll_back(clients, begun))
@@ -69,34 +106,90 @@ class Units:
         await to_its_end(self._commit(clients, begun, writes))
         return result
 
+    async def _begin(self, clients: Clients) -> bytes:
+        request = _BeginRequest(database=clients.home.path)
+        request.options.read_write.SetInParent()
+        begin = clients.unary("BeginTransaction")
+
+        async def attempt() -> bytes:
+            answer = await begin(request.SerializeToString(), metadata=clients.metadata, timeout=_TIMEOUT)
+            id: bytes = _BeginResponse.FromString(answer).transaction
+            return id
+
+        with translating("Beginning a transaction"):
+            return await patiently(attempt, _PATIENCE)
+
     async def _commit(self, clients: Clients, transaction: bytes, writes: list[Any]) -> None:
-        unit = uuid.uuid4().hex
-        fence = self._lock.fence(unit)
-        request = _CommitRequest(database=clients.home.path, transaction=transaction)
-        request.writes.extend([*writes, *([] if fence is None else [fence])])
-        commit = clients.unary("Commit")
-        try:
-            answer = await commit(request.SerializeToString(), metadata=clients.metadata, timeout=_COMMIT_TIMEOUT)
-        except grpc.aio.AioRpcError as error:
-            code = code_of(error)
-            if fence is not None and (code in AMBIGUOUS or code in (Code.FAILED_PRECONDITION, Code.NOT_FOUND)):
-                if await self._lock.was_committed(unit):
+        async with self._committing:  # each fence stands on the one before
+            unit = uuid.uuid4().hex
+            fence = self._lock.fence(unit)
+            request = _CommitRequest(database=clients.home.path, transaction=transaction)
+            request.writes.extend([*writes, *([] if fence is None else [fence])])
+            message = request.SerializeToString()
+            try:
+                _refuse_too_big(clients, len(message))
+                answer = await clients.unary("Commit")(message, metadata=clients.metadata, timeout=_COMMIT_TIMEOUT)
+            except DatabaseError:
+                await self._roll_back(clients, transaction)
+                raise
+            except grpc.aio.AioRpcError as error:
+                if fence is not None and await self._happened(error, unit):
                     return
-                await self._lock.check()
-            if code in AMBIGUOUS and fence is None and writes:
-                raise ConnectionLost(
-                    f"The answer to a commit was lost ({code.name if code else 'no status'}): it may have happened.",
-                    hint="Look at the database, then run again.",
-                ) from error
-            await self._roll_back(clients, transaction)
-            raise translate(error, "Committing") from error
-        if fence is not None:
-            self._lock.moved(_CommitResponse.FromString(answer).write_results[-1].update_time)
+                await self._roll_back(clients, transaction)
+                raise _failure(error, fenced=fence is not None, wrote=bool(writes)) from error
+            if fence is not None:
+                self._lock.moved(_CommitResponse.FromString(answer).write_results[-1].update_time)
+
+    async def _happened(self, error: grpc.aio.AioRpcError, unit: str) -> bool:
+        """Whether a fenced commit was carried out although it failed.
+
+        Raises:
+            ConnectionLost: the lock was lost, or the database cannot be asked.
+        """
+        code = code_of(error)
+        if code in AMBIGUOUS:
+            return await self._lock.settled(unit)
+        if code in _CONDITIONS:  # the fence's, or one of the work's own
+            await self._lock.check()
+        return False
 
     async def _roll_back(self, clients: Clients, transaction: bytes) -> None:
         """Give the server's locks back; one that cannot be told lets them run out by itself."""
-        request: Any = types.RollbackRequest.pb()(database=clients.home.path, transaction=transaction)
-        with suppress(grpc.aio.AioRpcError):
+        request = _RollbackRequest(database=clients.home.path, transaction=transaction)
+        with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
             await clients.unary("Rollback")(
                 request.SerializeToString(), metadata=clients.metadata, timeout=_ROLLBACK_TIMEOUT
             )
+
+
+def _failure(error: grpc.aio.AioRpcError, *, fenced: bool, wrote: bool) -> DatabaseError:
+    """What a commit that failed means to whoever wanted it."""
+    code, words = code_of(error), words_of(error).rstrip(".")
+    if code in AMBIGUOUS and wrote and not fenced:
+        return ConnectionLost(
+            f"The answer to a commit was lost ({words}), and it may have happened.",
+            hint="Look at the database before you run it again. Under the migration lock this would be known.",
+        )
+    if code in AMBIGUOUS and code in TRANSIENT:
+        return DatabaseError(f"Committing: the server could not do it just now ({words}).", hint="Run it again.")
+    told = translate(error, "Committing")
+    return told if isinstance(told, DatabaseError) else DatabaseError(str(told))
+
+
+def _refuse_too_many(writes: int) -> None:
+    if writes > MAX_WRITES:
+        raise DatabaseError(
+            f"The transaction has {writes:,} writes, msr_async's own among them, and {MAX_WRITES} are the most for one "
+            "commit.",
+            hint="Write no_transaction = True in the migration's file and commit in batches, or use @batches.",
+        )
+
+
+def _refuse_too_big(clients: Clients, size: int) -> None:
+    most = MAX_COMMIT_BYTES_EMULATED if clients.emulated else MAX_COMMIT_BYTES
+    if size > most:
+        raise DatabaseError(
+            f"The transaction has {size / 1024**2:.1f} MiB to write, and {most / 1024**2:.0f} MiB are the most for one "
+            "commit.",
+            hint="Write no_transaction = True in the migration's file and commit in batches, or use @batches.",
+        )

@@ -1,0 +1,251 @@
+"""Google's own Firestore emulator for as long as a block lasts: for tests and trying things, not for data to keep."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from ..errors import DatabaseError, ToolMissing
+from . import keeper
+
+__all__ = ["FirestoreEmulator", "find_emulator", "find_java"]
+
+HOST = "127.0.0.1"
+START_DEADLINE = 60.0
+STOP_DEADLINE = 30.0
+
+_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
+_IN_SDK = Path("platform/cloud-firestore-emulator")
+_SDKS = (
+    "/usr/lib/google-cloud-sdk",
+    "/usr/share/google-cloud-sdk",
+    "/opt/google-cloud-sdk",
+    "/snap/google-cloud-cli/current",
+    "/usr/local/share/google-cloud-sdk",
+    "/opt/homebrew/share/google-cloud-sdk",
+    "~/google-cloud-sdk",
+)
+_ATTEMPTS = 5
+_QUICKLY_STARTED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def find_emulator(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The emulator's jar, or None.
+
+    Looked up in this order: the variable `MSR_FIRESTORE_EMULATOR_JAR`, the Google Cloud SDK of `gcloud` on PATH, the
+    places where packages put that SDK.
+
+    Raises:
+        ToolMissing: when the variable names no file.
+    """
+    if named := environ.get("MSR_FIRESTORE_EMULATOR_JAR"):
+        if not Path(named).is_file():
+            raise ToolMissing(
+                f"MSR_FIRESTORE_EMULATOR_JAR names {named}, which is not there.",
+                hint="Name the file cloud-firestore-emulator.jar, or unset the variable.",
+            )
+        return Path(named)
+    places = [Path(place).expanduser() for place in _SDKS]
+    if gcloud := shutil.which("gcloud", path=environ.get("PATH")):
+        places.insert(0, Path(gcloud).resolve().parent.parent)
+    for place in places:
+        if jars := sorted((place / _IN_SDK).glob("*.jar")):
+            return jars[-1]
+    return None
+
+
+def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The program that runs it: `MSR_JAVA`, that of `JAVA_HOME`, or the one on PATH."""
+    if named := environ.get("MSR_JAVA"):
+        return Path(named)
+    home = Path(environ.get("JAVA_HOME", "")) / "bin" / "java"
+    if environ.get("JAVA_HOME") and os.access(home, os.X_OK):
+        return home
+    found = shutil.which("java", path=environ.get("PATH"))
+    return Path(found) if found else None
+
+
+class FirestoreEmulator:
+    """An emulator on a loopback port; it ends with the block, or with this process in whatever way this dies.
+
+    Its data are in its memory only. Every project id is a database of its own, so tests can share one emulator.
+
+    Args:
+        jar: found by `find_emulator` when left out.
+        heap: the most memory that it takes for data, as Java writes it.
+        options: more options for Java; those that are there make it start early, and are slower in the long run.
+    """
+
+    host = HOST
+
+    def __init__(
+        self,
+        *,
+        jar: str | os.PathLike[str] | None = None,
+        heap: str = "1g",
+        options: Sequence[str] = _QUICKLY_STARTED,
+    ) -> None:
+        if not re.fullmatch(r"\d+[kmgKMG]", heap):
+            raise ToolMissing(f"heap is {heap!r}.", hint="Write it as Java does, such as 512m or 2g.")
+        self.heap = heap
+        self._options = tuple(options)
+        self._jar = None if jar is None else Path(jar)
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    def __repr__(self) -> str:
+        return f"<FirestoreEmulator, {self.address if self._keeper else 'not running'}>"
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as `FirestoreHandler(emulator=...)` and FIRESTORE_EMULATOR_HOST take it."""
+        if not self._keeper:
+            raise DatabaseError("The emulator is not running.", hint="Use it inside its `async with` block.")
+        return f"{HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """Of the Java process."""
+        assert self._folder is not None
+        return int((self._folder / "pid").read_text())
+
+    async def __aenter__(self) -> FirestoreEmulator:
+        try:
+            await anyio.to_thread.run_sync(self.start)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with anyio.move_on_after(STOP_DEADLINE + START_DEADLINE, shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    def start(self, *, port: int | None = None) -> None:
+        """Start it, empty; takes some seconds.
+
+        Args:
+            port: the same one as before, for instance; a free one when left out.
+
+        Raises:
+            ToolMissing: there is no emulator or no Java.
+            DatabaseError: it did not start, with the end of what it said.
+        """
+        with self._lock:
+            if self._keeper:
+                raise DatabaseError("The emulator is already running.", hint="Use one object an emulator.")
+            java, jar = _programs(self._jar)
+            try:
+                for _ in range(1 if port else _ATTEMPTS):  # somebody may take the port between our look and its own
+                    if self._launch(java, jar, port or _free_port()):
+                        return
+                    said = _tail(self._folder)
+                    self._dismiss()
+            except BaseException:
+                self._dismiss()
+                raise
+            raise DatabaseError(
+                f"The Firestore emulator did not start. The end of what it said:\n{said}",
+                hint="It needs Java 17 or newer, and a free port.",
+            )
+
+    def stop(self) -> None:
+        """Stop it; does nothing when it does not run."""
+        with self._lock:
+            self._dismiss()
+
+    def kill(self) -> int:
+        """End it at once, as a crash would; its port, to start it again at."""
+        port = self._port
+        with self._lock:
+            os.kill(self.pid, 9)
+            self._dismiss()
+        return port
+
+    def _launch(self, java: Path, jar: Path, port: int) -> bool:
+        self._folder = Path(tempfile.mkdtemp(prefix="msr-firestore-"))
+        options = [f"-Xmx{self.heap}", *self._options, "-Duser.language=en"]
+        command = [str(java), *options, "-cp", str(jar), _CLASS, "--host", HOST, "--port", str(port)]
+        # The shell notes its own process id, and then becomes the emulator.
+        noted = ["/bin/sh", "-c", 'echo $$ > pid; exec "$@"', "sh", *command]
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__, str(self._folder), "", *noted],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._port = port
+        deadline = time.monotonic() + START_DEADLINE
+        while time.monotonic() < deadline:
+            if _answers(port) and self._keeper.poll() is None:
+                return True
+            if self._keeper.poll() is not None:
+                return False
+            time.sleep(0.05)
+        return False
+
+    def _dismiss(self) -> None:
+        if self._keeper and self._keeper.stdin:
+            self._keeper.stdin.close()
+            try:
+                self._keeper.wait(STOP_DEADLINE)
+            except subprocess.TimeoutExpired:
+                self._keeper.kill()
+                self._keeper.wait()
+        self._keeper = None
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+
+def _programs(jar: Path | None) -> tuple[Path, Path]:
+    found = jar or find_emulator()
+    if found is None or not found.is_file():
+        raise ToolMissing(
+            "There is no Firestore emulator on this machine.",
+            hint="Install it (gcloud components install cloud-firestore-emulator), or set MSR_FIRESTORE_EMULATOR_JAR.",
+        )
+    java = find_java()
+    if java is None:
+        raise ToolMissing(
+            "The Firestore emulator needs Java, and there is none.", hint="Install Java 17 or newer, or set MSR_JAVA."
+        )
+    return java, found
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(folder: Path | None, lines: int = 12) -> str:
+    try:
+        said = ((folder or Path()) / "log").read_text(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(said.strip().splitlines()[-lines:])

@@ -1,0 +1,482 @@
+"""Backups of Firestore through the engine: what is in the file, and what is refused before anything is read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import zipfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import grpc
+import pytest
+from google.cloud.firestore_v1.types import document as documents
+
+from msr_async import MigrationScriptExecutor
+from msr_async._engine.dumping import dump
+from msr_async._engine.emitting import Emitter
+from msr_async._engine.verifying import read_manifest, verify
+from msr_async.archive import decompress
+from msr_async.config import BackupConfig, Config
+from msr_async.errors import BackupFailed, ConfigError, ConnectionLost
+from msr_async.firestore import reading, wire
+from msr_async.firestore.backup import FirestoreBackup
+from msr_async.firestore.handler import FirestoreHandler
+from msr_async.firestore.names import Home, collection_id, order_key
+from msr_async.framing import framed, rows_in
+from msr_async.models import DatabaseInfo, Manifest, Selection
+from msr_async.storage import LocalStorage
+from tests.support.firestore_cutting import CutClients
+from tests.support.firestore_server import FirestoreServer
+
+Document: Any = documents.Document.pb()
+Value: Any = documents.Value.pb()
+FAST = reading.Limits(stream=5, patience=0.4, first_delay=0.001, longest_delay=0.01)
+
+Open = Callable[..., CutClients]
+
+
+@pytest.fixture
+async def opened(firestore_target: Any) -> AsyncIterator[Open]:
+    """Opens clients of the test's own database, whose streams are cut as the arguments say."""
+    async with AsyncExitStack() as stack:
+
+        def open_clients(cuts: Sequence[int] = (), **options: Any) -> CutClients:
+            home = Home(project=firestore_target.project, database="(default)")
+            clients = CutClients(home, firestore_target.address, cuts, **options)
+            stack.push_async_callback(clients.close)
+            return clients
+
+        yield open_clients
+
+
+@pytest.fixture
+def clients(opened: Open) -> CutClients:
+    return opened()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path)
+
+
+SHOP = sorted(
+    [
+        *(f"users/{number:03}" for number in range(40)),
+        *(f"users/{number:03}/orders/{order}" for number in range(0, 40, 5) for order in range(3)),
+        *("gone/x/orders/1", "gone/x/deep/a/deeper/b", "numbers/__id7__", "numbers/__id-7__", "\U0001f600/é"),
+        *("schema_version/202601010000", "schema_version_notes/about"),
+    ],
+    key=order_key,
+)
+LOCKS = ["schema_version_lock/lock", "schema_version_lock/heartbeat", "schema_version_lock/lock/inner/x"]
+
+
+async def write(clients: CutClients, paths: Sequence[str], number: int = 0) -> None:
+    body = Document(fields={"number": Value(integer_value=number), "text": Value(string_value="x" * 100)})
+    content = [framed(clients.home.name(path).encode()) + body.SerializeToString() for path in paths]
+    request = wire.batch(clients.home.path, [wire.update(item) for item in content])
+    await clients.unary("Commit")(request, metadata=clients.metadata, timeout=30)
+
+
+def backup_of(clients: CutClients, **settings: Any) -> FirestoreBackup:
+    async def describe() -> DatabaseInfo:
+        return source(clients)
+
+    options: dict[str, Any] = {"max_batch_bytes": 4_000_000, "ramp_up": None, "max_reads": None, "max_writes": None}
+    return FirestoreBackup(lambda: clients, describe, **{**options, "limits": FAST, **settings})
+
+
+def source(clients: CutClients) -> DatabaseInfo:
+    return DatabaseInfo(
+        kind="firestore",
+        name=f"{clients.home.project}/(default)",
+        host=clients.host,
+        identity=f"firestore:{clients.host}:{clients.home.path}",
+        server_version="",
+        environment=None,
+        empty=False,
+    )
+
+
+async def make(
+    backup: FirestoreBackup,
+    clients: CutClients,
+    storage: LocalStorage,
+    *,
+    complete: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Manifest:
+    config = BackupConfig(chunk_size=4096, include=tuple(include), exclude=tuple(exclude))
+    await dump(
+        backup=backup,
+        storage=storage,
+        name="b.msrbak",
+        config=config,
+        source=source(clients),
+        history=(),
+        complete=complete,
+        emit=Emitter(),
+    )
+    await verify(storage, "b.msrbak", level="full", emit=Emitter())
+    async with storage.open("b.msrbak") as reader:
+        _, manifest = await read_manifest(reader)
+    return manifest
+
+
+def chunks_of(storage: LocalStorage, manifest: Manifest) -> list[bytes]:
+    """All chunks in the order of the parts, read with the standard zipfile."""
+    with zipfile.ZipFile(storage.path("b.msrbak")) as opened:
+        return [
+            decompress(opened.read(chunk.member), chunk.raw_size) for part in manifest.parts for chunk in part.chunks
+        ]
+
+
+def document_of(storage: LocalStorage, manifest: Manifest) -> Any:
+    (entry,) = manifest.documents
+    with zipfile.ZipFile(storage.path("b.msrbak")) as opened:
+        return json.loads(decompress(opened.read(entry.member), entry.raw_size))
+
+
+def paths_in(clients: CutClients, storage: LocalStorage, manifest: Manifest) -> list[str]:
+    rows = [row for chunk in chunks_of(storage, manifest) for row in wire.documents(chunk)]
+    return [clients.home.path_of(wire.name_of(row)) for row in rows]
+
+
+async def test_every_document_is_in_the_file_as_the_server_gave_it(clients: CutClients, storage: LocalStorage) -> None:
+    await write(clients, [*SHOP, *LOCKS])
+    expected = {wire.name_of(row): row async for page in reading.pages(clients) for row in page}
+    manifest = await make(backup_of(clients), clients, storage, complete=True)
+    chunks = chunks_of(storage, manifest)
+    rows = [row for chunk in chunks for row in wire.documents(chunk)]
+    assert rows == [expected[clients.home.name(path)] for path in SHOP]
+    assert len(chunks) > 1
+    assert manifest.complete
+    assert manifest.totals.rows == len(SHOP)
+    (part,) = manifest.parts
+    assert (part.kind, part.names, part.framing, part.slice) == ("documents", ("documents",), "messages", '["", ""]')
+    assert [chunk.rows for chunk in part.chunks] == [rows_in(chunk, "messages") for chunk in chunks]
+
+
+async def test_collections_are_counted_and_the_moment_is_noted(clients: CutClients, storage: LocalStorage) -> None:
+    await write(clients, [*SHOP, *LOCKS])
+    manifest = await make(backup_of(clients), clients, storage)
+    assert document_of(storage, manifest) == {
+        "project": clients.home.project,
+        "database": "(default)",
+        "read_time": manifest.snapshot,
+        "selection": {"include": [], "exclude": []},
+        "collections": dict(Counter(map(collection_id, SHOP))),
+    }
+    assert [entry.name for entry in manifest.documents] == ["collections.json"]
+    assert datetime.fromisoformat(manifest.snapshot).tzinfo is not None
+    assert manifest.fingerprint == ""
+    assert manifest.notes == (
+        "Indexes, security rules and TTL policies are not in it: keep them where you deploy them from.",
+    )
+
+
+async def test_an_empty_database_has_one_part_without_rows(clients: CutClients, storage: LocalStorage) -> None:
+    manifest = await make(backup_of(clients), clients, storage, complete=True)
+    assert [(part.slice, part.rows, part.chunks) for part in manifest.parts] == [('["", ""]', 0, ())]
+    assert document_of(storage, manifest)["collections"] == {}
+    assert manifest.complete
+
+
+async def test_many_parts_hold_each_document_once_and_in_order(clients: CutClients, storage: LocalStorage) -> None:
+    await write(clients, [*SHOP, *LOCKS])
+    backup = backup_of(clients, least_in_part=10, most_parts=5)
+    manifest = await make(backup, clients, storage, complete=True)
+    slices = [json.loads(part.slice) for part in manifest.parts]
+    assert paths_in(clients, storage, manifest) == SHOP
+    assert (slices[0][0], slices[-1][1]) == ("", "")
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(slices))
+    assert document_of(storage, manifest)["collections"] == dict(Counter(map(collection_id, SHOP)))
+
+
+async def test_streams_that_break_all_the_time_lose_nothing(opened: Open, storage: LocalStorage) -> None:
+    clients = opened(cuts=[0, 3] * 40)
+    await write(clients, [*SHOP, *LOCKS])
+    manifest = await make(backup_of(clients, least_in_part=20, most_parts=3), clients, storage)
+    assert paths_in(clients, storage, manifest) == SHOP
+    assert clients.streams > 20
+
+
+async def test_all_parts_are_of_one_moment_while_somebody_writes(opened: Open, storage: LocalStorage) -> None:
+    clients = opened(cuts=[5] * 20)
+    await write(clients, SHOP)
+    backup = backup_of(clients, least_in_part=10, most_parts=4)
+    async with anyio.create_task_group() as group, backup.snapshot(Selection(), complete=True) as snapshot:
+
+        async def change() -> None:
+            for number in itertools.count(1):
+                await write(clients, [*SHOP[::2], f"users/new{number}"], number)
+
+        group.start_soon(change)
+        await anyio.sleep(0.1)
+        rows: list[bytes] = []
+
+        async def send(piece: bytes) -> None:
+            rows.extend(wire.documents(piece))
+            await anyio.sleep(0.01)
+
+        totals = [await snapshot.dump(part, send) for part in snapshot.parts]
+        details = await snapshot.details()
+        group.cancel_scope.cancel()
+    found = [Document.FromString(row) for row in rows]
+    assert [clients.home.path_of(document.name) for document in found] == SHOP
+    assert {document.fields["number"].integer_value for document in found} == {0}
+    assert sum(total.rows for total in totals) == len(SHOP)
+    assert json.loads(details.documents["collections.json"])["collections"] == dict(Counter(map(collection_id, SHOP)))
+
+
+# -- selections ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude"),
+    [
+        (("users",), ()),
+        (("users/005",), ()),
+        (("users/*/orders",), ()),
+        (("numbers/__id-7__", "gone"), ()),
+        ((), ("users",)),
+        ((), ("users/*/orders", "gone/x/deep")),
+        (("users", "gone"), ("users/03*", "users/005")),
+        (("schema_version*",), ()),
+        (("nothing",), ()),
+        (("schema_version_lock",), ()),
+    ],
+)
+async def test_a_selection_is_what_its_patterns_say(
+    clients: CutClients, storage: LocalStorage, include: tuple[str, ...], exclude: tuple[str, ...]
+) -> None:
+    await write(clients, [*SHOP, *LOCKS])
+    manifest = await make(backup_of(clients), clients, storage, include=include, exclude=exclude)
+    found = paths_in(clients, storage, manifest)
+    assert found == [path for path in SHOP if _meant(path, include, exclude)]
+    assert not manifest.complete
+    about = document_of(storage, manifest)
+    assert about["selection"] == {"include": list(include), "exclude": list(exclude)}
+    assert about["collections"] == dict(Counter(map(collection_id, found)))
+    assert manifest.notes[-1].startswith("Indexes, security rules and TTL policies are not in it")
+    assert all(pattern in " ".join(manifest.notes[:-1]) for pattern in (*include, *exclude))
+
+
+def _meant(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """The patterns above, read by a person."""
+    said = {
+        "users": path.startswith("users/"),
+        "users/005": path == "users/005" or path.startswith("users/005/"),
+        "users/*/orders": path.startswith("users/") and "/orders/" in path,
+        "users/03*": path.startswith("users/03"),
+        "numbers/__id-7__": path == "numbers/__id-7__",
+        "gone": path.startswith("gone/"),
+        "gone/x/deep": path.startswith("gone/x/deep/"),
+        "schema_version*": path.startswith("schema_version"),
+        "nothing": False,
+        "schema_version_lock": False,
+    }
+    return (not include or any(said[item] for item in include)) and not any(said[item] for item in exclude)
+
+
+async def test_what_undoes_migrations_is_no_selection(clients: CutClients) -> None:
+    for selection in (Selection(include=("users",)), Selection(exclude=("users",))):
+        with pytest.raises(BackupFailed, match=r"holds all documents.*Leave include and exclude out"):
+            async with backup_of(clients).snapshot(selection, complete=True):
+                pytest.fail("it must not begin")
+    assert clients.streams == 0
+
+
+async def test_a_pattern_that_is_no_path_is_refused(clients: CutClients) -> None:
+    with pytest.raises(ConfigError, match="no path"):
+        async with backup_of(clients).snapshot(Selection(include=("users/",)), complete=False):
+            pytest.fail("it must not begin")
+
+
+# -- refusals and failures -------------------------------------------------------------------------
+
+
+async def test_more_documents_than_may_be_read_are_refused_before(clients: CutClients, storage: LocalStorage) -> None:
+    await write(clients, SHOP)
+    with pytest.raises(BackupFailed, match=rf"{len(SHOP)} documents to read, and {len(SHOP) - 1} reads are allowed"):
+        await make(backup_of(clients, max_reads=len(SHOP) - 1), clients, storage)
+    assert clients.streams == 0
+    assert await storage.list() == []
+    await make(backup_of(clients, max_reads=len(SHOP)), clients, storage)
+
+
+async def test_more_than_can_be_read_in_time_is_refused_before(clients: CutClients, storage: LocalStorage) -> None:
+    await write(clients, SHOP)
+    with pytest.raises(BackupFailed, match=r"a past moment for 1 minutes only.*Google's own export"):
+        await make(backup_of(clients, readable=60, rate=1), clients, storage)
+    assert clients.streams == 0
+    assert await storage.list() == []
+    await make(backup_of(clients, readable=60, rate=2), clients, storage)
+
+
+async def test_a_moment_that_is_gone_is_told(opened: Open, storage: LocalStorage) -> None:
+    clients = opened(cuts=[3], code=grpc.StatusCode.FAILED_PRECONDITION)
+    await write(clients, SHOP)
+    with pytest.raises(BackupFailed, match=r"does not show the moment .* any more.*a selection of collections"):
+        await make(backup_of(clients), clients, storage)
+    assert await storage.list() == []
+
+
+async def test_a_server_that_goes_away_is_told_in_time(opened: Open, storage: LocalStorage) -> None:
+    clients = opened(cuts=itertools.chain([3], itertools.repeat(0)))
+    await write(clients, SHOP)
+    with anyio.fail_after(10), pytest.raises(ConnectionLost, match="nothing came from the server"):
+        await make(backup_of(clients), clients, storage)
+    assert await storage.list() == []
+    assert clients.open == 0
+
+
+async def test_an_emulator_that_was_started_anew_in_between_is_found_out(opened: Open, storage: LocalStorage) -> None:
+    clients = opened(cuts=[3], forgets=True)
+    await write(clients, SHOP)
+    with pytest.raises(BackupFailed, match=rf"counted {len(SHOP)} documents at .*, and 3 were read.*started anew"):
+        await make(backup_of(clients), clients, storage)
+    assert await storage.list() == []
+
+
+@pytest.fixture
+def server() -> Iterator[FirestoreServer]:
+    """One that a test may stop, and start anew without anything in it."""
+    server = FirestoreServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_a_server_that_dies_in_the_middle_is_told_in_time(
+    server: FirestoreServer, storage: LocalStorage, one_loop: None, comes_back: bool
+) -> None:
+    clients = CutClients(Home(project="test-dying", database="(default)"), server.address)
+    many = [f"c/{number:05}" for number in range(3000)]
+    for start in range(0, 3000, 500):
+        await write(clients, many[start : start + 500])
+    server.faults.documents_a_second = 2000
+    limits = reading.Limits(stream=5, patience=2, first_delay=0.01, longest_delay=0.1)
+    found: list[BaseException] = []
+    another = FirestoreServer()
+    async with anyio.create_task_group() as group:
+
+        async def back_up() -> None:
+            try:
+                await make(backup_of(clients, limits=limits), clients, storage)
+            except (BackupFailed, ConnectionLost) as error:
+                found.append(error)
+
+        group.start_soon(back_up)
+        while not clients.open:
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.3)
+        port = int(server.address.rpartition(":")[2])
+        await anyio.to_thread.run_sync(server.stop)
+        with anyio.fail_after(10):
+            if comes_back:
+                await anyio.to_thread.run_sync(another.start, port)
+            while not found:
+                await anyio.sleep(0.05)
+    another.stop()
+    await clients.close()
+    assert [type(error) for error in found] == [BackupFailed if comes_back else ConnectionLost]
+    assert ("started anew" if comes_back else "nothing came from the server") in str(found[0])
+    assert await storage.list() == []
+
+
+class Uncountable(CutClients):
+    """Its server does not count, and says so with `code`."""
+
+    def stream(self, method: str) -> Any:
+        return _Refusing(self.code) if method == "RunAggregationQuery" else super().stream(method)
+
+
+class _Refusing:
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def __call__(self, *_: Any, **__: Any) -> _Refusing:
+        return self
+
+    def __aiter__(self) -> _Refusing:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise grpc.aio.AioRpcError(self._code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="too many")
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def uncountable(firestore_target: Any) -> AsyncIterator[Uncountable]:
+    home = Home(project=firestore_target.project, database="(default)")
+    clients = Uncountable(home, firestore_target.address)
+    yield clients
+    await clients.close()
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INVALID_ARGUMENT])
+async def test_what_could_not_be_counted_is_read_all_the_same(
+    uncountable: Uncountable, storage: LocalStorage, code: grpc.StatusCode
+) -> None:
+    uncountable.code = code
+    await write(uncountable, SHOP)
+    with pytest.raises(BackupFailed, match="more documents than could be counted to read, and 10 reads are allowed"):
+        await make(backup_of(uncountable, max_reads=10), uncountable, storage)
+    assert uncountable.streams == 0
+    manifest = await make(backup_of(uncountable, most_parts=1), uncountable, storage)
+    assert paths_in(uncountable, storage, manifest) == SHOP
+
+
+async def test_a_server_that_is_away_from_the_start_is_told(uncountable: Uncountable, storage: LocalStorage) -> None:
+    with pytest.raises(ConnectionLost, match="Counting documents: nothing came from the server"):
+        await make(backup_of(uncountable), uncountable, storage)
+
+
+async def test_cancelled_in_the_middle_it_leaves_nothing_and_can_begin_again(
+    clients: CutClients, storage: LocalStorage
+) -> None:
+    await write(clients, SHOP)
+    whole = anyio.current_time()
+    await make(backup_of(clients), clients, storage)
+    whole = anyio.current_time() - whole
+    await storage.delete("b.msrbak")
+    stopped = 0
+    for tenth in range(8):
+        with anyio.move_on_after(whole * tenth / 20) as scope:
+            await make(backup_of(clients), clients, storage)
+            await anyio.sleep_forever()
+        stopped += scope.cancelled_caught
+        for left in await storage.list():
+            await storage.delete(left.name)
+        assert list(storage.path("x").parent.iterdir()) == []
+    assert stopped == 8
+    assert clients.open == 0
+    assert paths_in(clients, storage, await make(backup_of(clients), clients, storage)) == SHOP
+
+
+async def test_the_executor_makes_reads_and_verifies_one(firestore_target: Any, tmp_path: Path) -> None:
+    config = Config(folder=tmp_path, backup=BackupConfig(folder=tmp_path / "backups"))
+    async with FirestoreHandler(firestore_target.project, emulator=firestore_target.address) as handler:
+        for path in ("users/a", "users/a/orders/1", "gone/x/orders/2"):
+            await handler.db.document(path).set({"path": path})
+        executor = MigrationScriptExecutor(handler, config)
+        info = await executor.create_backup(tags={"why": "a test"})
+        manifest = await executor.inspect_backup(info)
+        verified = await executor.verify_backup(info)
+    assert (info.rows, info.complete, info.parts) == (3, True, 1)
+    assert manifest.source.name == f"{firestore_target.project}/(default)"
+    assert manifest.tags == {"why": "a test"}
+    assert verified.rows == 3

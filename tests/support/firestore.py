@@ -1,0 +1,68 @@
+"""The two Firestore databases that tests run against: Google's emulator, and the server of our own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from google.cloud.firestore import AsyncClient
+
+from msr_async.errors import ToolMissing
+from msr_async.firestore.clients import Clients
+from msr_async.firestore.names import Home
+from msr_async.testing.emulator import FirestoreEmulator, find_emulator, find_java
+from tests.support.firestore_server import FirestoreServer
+
+OWN, GOOGLE = "own", "google"
+
+only_own = pytest.mark.parametrize("firestore_target", [OWN], indirect=True)
+"""For a test of what no emulator does, or that looks at the wire."""
+only_google = pytest.mark.parametrize("firestore_target", [GOOGLE], indirect=True)
+"""For a test that needs nothing but a real database."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirestoreTarget:
+    """A project of the test's own, empty, on one of the two."""
+
+    address: str
+    project: str
+    server: FirestoreServer | None
+    """Ours, for its faults and its log; None for Google's."""
+
+    @property
+    def url(self) -> str:
+        return f"firestore://{self.project}?emulator={self.address}"
+
+    @asynccontextmanager
+    async def client(self, project: str | None = None, database: str = "(default)") -> AsyncIterator[AsyncClient]:
+        """The native client, to put things in and to look at them from outside."""
+        clients = Clients(Home(project=project or self.project, database=database), emulator=self.address)
+        try:
+            yield clients.native
+        finally:
+            await clients.close()
+
+
+def target(address: str, server: FirestoreServer | None) -> FirestoreTarget:
+    return FirestoreTarget(address=address, project=f"test-{secrets.token_hex(6)}", server=server)
+
+
+def running_emulator() -> FirestoreEmulator:
+    """A new emulator; skips the test without one on this machine, and fails it when MSR_REQUIRE_SERVICES=1."""
+    try:
+        missing = "Firestore emulator" if find_emulator() is None else "Java" if find_java() is None else ""
+    except ToolMissing as error:
+        pytest.fail(str(error))
+    if missing:
+        reason = f"no {missing} here: see 'Servers for the tests' in CONTRIBUTING.md"
+        if os.environ.get("MSR_REQUIRE_SERVICES") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    emulator = FirestoreEmulator(heap="1g")
+    emulator.start()
+    return emulator
