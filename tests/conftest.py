@@ -10,7 +10,7 @@ import pytest
 
 from msr_async.testing.embedded import EmbeddedPostgres
 from msr_async.testing.emulator import FirestoreEmulator
-from tests.support.firestore import GOOGLE, OWN, FirestoreTarget, running_emulator, target
+from tests.support.firestore import GOOGLE, OWN, FirestoreTarget, require_emulator, running_elsewhere, target
 from tests.support.firestore_server import FirestoreServer
 from tests.support.pgbouncer import Bouncers
 from tests.support.servers import FULL_BUILDS, MAJORS, Database, Servers, fresh_database
@@ -81,12 +81,24 @@ async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 def firestore_emulator() -> Iterator[FirestoreEmulator]:
-    """Google's emulator, one a session; its projects are apart from each other."""
-    emulator = running_emulator()
+    """Google's emulator in a process of ours, one a session; its projects are apart from each other."""
+    require_emulator()
+    emulator = FirestoreEmulator(heap="1g")
+    emulator.start()
     try:
         yield emulator
     finally:
         emulator.stop()
+
+
+@pytest.fixture(scope="session")
+def emulator_address(request: pytest.FixtureRequest) -> str:
+    """Of Google's emulator: the one that FIRESTORE_EMULATOR_HOST names, or that of `firestore_emulator`."""
+    found = running_elsewhere()
+    if found is None:
+        emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
+        found = emulator.address
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -113,5 +125,4 @@ def firestore_target(request: pytest.FixtureRequest, one_loop: None) -> Firestor
     if request.param == OWN:
         server: FirestoreServer = request.getfixturevalue("firestore_server")
         return target(server.address, server)
-    emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
-    return target(emulator.address, None)
+    return target(request.getfixturevalue("emulator_address"), None)

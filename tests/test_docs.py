@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.firestore import FirestoreTarget, only_own
+from tests.support.firestore import FirestoreTarget, only_own, require_emulator
 from tests.support.scripts import script_environment
 from tests.support.servers import Database, only_newest
 
@@ -92,6 +92,8 @@ def test_the_example_runs(example: Example, make_database: Callable[[], Database
 @only_own
 @pytest.mark.parametrize("example", [item for item in examples() if item.of_firestore], ids=str)
 def test_the_example_of_firestore_runs(example: Example, firestore_target: FirestoreTarget, tmp_path: Path) -> None:
+    if "testing.emulator" in example.code:
+        require_emulator()
     settings = {"MSR_FIRESTORE_PROJECT": firestore_target.project, "FIRESTORE_EMULATOR_HOST": firestore_target.address}
     run_example(example, tmp_path, **settings)
 

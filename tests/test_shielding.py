@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
+import time
 
 import anyio
 import pytest
 
-from msr_async.shielding import to_its_end, undisturbed
+from msr_async.shielding import in_thread, to_its_end, undisturbed, within
 
 
 async def work(done: list[str]) -> str:
@@ -58,3 +62,117 @@ async def test_an_error_comes_out_as_it_is() -> None:
 
     with pytest.raises(ValueError, match="no"):
         await to_its_end(fail())
+
+
+async def test_a_cancelled_scope_lets_work_with_a_deadline_end() -> None:
+    done: list[str] = []
+    with anyio.move_on_after(0.01) as scope:
+        assert await within(5, lambda: work(done))
+        await anyio.sleep(60)
+    assert scope.cancelled_caught
+    assert done == ["done"]
+
+
+async def test_work_that_takes_too_long_is_left() -> None:
+    assert not await within(0.01, lambda: anyio.sleep(60))
+
+
+async def test_a_timeout_of_the_work_itself_comes_out() -> None:
+    async def fail() -> None:
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        await within(5, fail)
+
+
+async def test_a_thread_answers_and_is_not_this_one() -> None:
+    assert await in_thread(threading.get_ident) != threading.get_ident()
+
+
+async def test_a_cancelled_scope_waits_for_the_thread() -> None:
+    done: list[str] = []
+
+    def slowly() -> None:
+        time.sleep(0.05)
+        done.append("done")
+
+    with anyio.move_on_after(0.01) as scope:
+        await in_thread(slowly)
+        await anyio.sleep(60)
+    assert scope.cancelled_caught
+    assert done == ["done"]
+
+
+_WITHOUT_ANYIO = """
+import asyncio, sys, threading
+from msr_async.shielding import in_thread, to_its_end, within
+
+async def work(done):
+    await asyncio.sleep(0.05)
+    done.append("done")
+
+async def fail():
+    raise TimeoutError("mine")
+
+async def main():
+    done = []
+    assert await within(5, lambda: work(done)) and done == ["done"]
+    assert not await within(0.01, lambda: asyncio.sleep(60))
+    try:
+        await within(5, fail)
+    except TimeoutError as error:
+        assert str(error) == "mine"
+    else:
+        raise AssertionError("the work's own error was swallowed")
+    assert await in_thread(threading.get_ident) != threading.get_ident()
+    for shielded in (to_its_end, lambda coroutine: within(5, lambda: to_its_end(coroutine))):
+        done = []
+        task = asyncio.ensure_future(shielded(work(done)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() and done == ["done"]
+    task = asyncio.ensure_future(within(5, lambda: asyncio.sleep(60)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert "anyio" not in sys.modules
+
+asyncio.run(main())
+"""
+
+
+def test_where_nobody_has_loaded_anyio_all_of_it_works_without() -> None:
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_ANYIO], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+_LOADED_MEANWHILE = """
+import asyncio
+from msr_async.shielding import within
+
+async def main():
+    done = []
+
+    async def work():
+        import anyio
+        with anyio.move_on_after(0.01) as scope:
+            await anyio.sleep(60)
+        await asyncio.sleep(0.01)
+        done.append(scope.cancelled_caught)
+
+    assert await within(5, work)
+    import anyio
+    with anyio.move_on_after(0.01) as scope:
+        assert await within(5, work)
+        await anyio.sleep(60)
+    assert scope.cancelled_caught and done == [True, True]
+
+asyncio.run(main())
+"""
+
+
+def test_anyio_may_be_loaded_while_it_waits() -> None:
+    done = subprocess.run([sys.executable, "-c", _LOADED_MEANWHILE], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--streams", type=int, default=160_000, help="documents on the throttled server (160,000)")
     parser.add_argument("--throttle", type=int, default=3_000, help="its documents a second a stream (3,000)")
     parser.add_argument(
-        "--warm", type=int, default=60_000, help="documents of a first run that is not counted (60,000)"
+        "--warm", type=int, default=60_000, help="documents of a first run that is not counted; 0 is none (60,000)"
     )
     parser.add_argument("--case", action="append", choices=_CASES, help="run only this; may be repeated")
     parser.add_argument("--npm", type=Path, help="a node_modules that has the tools, instead of installing them")
@@ -93,9 +93,10 @@ def _on_the_emulator(
     emulator = FirestoreEmulator(heap="4g", options=())  # as its own launcher starts it, with room for the data
     emulator.start()
     try:
-        arena = Arena(address=emulator.address, server=emulator.pid, folder=folder, tell=_tell)
+        arena = Arena(address=emulator.address, server=emulator.pid, folder=folder, tell=_tell, alone=True)
         both = [ours(), plain()]
-        arena.warm_up(options.warm, both)
+        if options.warm:
+            arena.warm_up(options.warm, both)
         if "documents" in cases:
             runs = arena.run(options.documents, both, options.rounds)
             tables["documents"].append(report.table(_counted(options.documents), options.documents, runs))
@@ -107,7 +108,7 @@ def _on_the_emulator(
             runs = arena.run(options.peers, everybody, 1)
             tables["peers"].append(report.table(_counted(options.peers), options.peers, runs, note=_PEERS_NOTE))
     finally:
-        emulator.stop()
+        emulator.kill()  # it holds nothing to keep
     return missing
 
 

@@ -41,6 +41,8 @@ class Arena:
     """The emulator's process."""
     folder: Path
     tell: Callable[[str], None]
+    alone: bool = False
+    """Nobody else uses the emulator, so that it can be reset after each restore. Otherwise it fills with what was."""
     _projects: int = 0
 
     def warm_up(self, count: int, contestants: Sequence[Contestant]) -> None:
@@ -69,7 +71,7 @@ class Arena:
                 for runs in ordered if number % 2 == 0 else reversed(ordered):
                     self._round(runs, project, expected)
                     self.tell(f"{count:,} documents, round {number + 1}, {action}: {_told(runs)}")
-        database.empty(self.address, project)
+        self._forget(project)
         return found
 
     def _round(self, runs: Runs, project: str, expected: State) -> None:
@@ -96,7 +98,7 @@ class Arena:
             cost = self._measured(runs.contestant, "restore", self._where(target, file))
             state = database.state_of(self.address, target)
         finally:
-            database.empty(self.address, target)
+            self._forget(target)
         if state != expected and not runs.contestant.may_fail:
             raise CommandFailed(
                 f"{runs.contestant.name} restored {state.documents} documents, where there were {expected.documents}"
@@ -105,6 +107,12 @@ class Arena:
         runs.restored.append(state.documents)
         runs.exact.append(state == expected)
         return cost
+
+    def _forget(self, project: str) -> None:
+        if self.alone:
+            database.reset(self.address)
+        else:
+            database.empty(self.address, project)
 
     def _where(self, project: str, file: Path) -> Where:
         return Where(address=self.address, project=project, file=file)

@@ -30,6 +30,9 @@ def run(
     found = []
     tell(f"starting a server with {count:,} documents, {rate:,} a second a stream")
     with _server(count, rate) as (address, process):
+        # An installed package has its modules compiled.
+        modules = "benchmarks.firestore.with_ours, msr_async._engine.dumping, msr_async._engine.conducting"
+        measure([sys.executable, "-c", f"import {modules}"], server=process, bytecode=folder / "bytecode")
         for contestant in contestants:
             where = Where(address=address, project=_PROJECT, file=folder / f"throttled-{contestant.file}")
             where.file.unlink(missing_ok=True)

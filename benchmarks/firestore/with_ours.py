@@ -1,6 +1,7 @@
 """Ours as a program of its own: `python -m benchmarks.firestore.with_ours backup|restore ADDRESS PROJECT FILE [N]`.
 
-`N` is the backup's concurrency. Prints one line of JSON: the seconds that imports and each phase took.
+`N` is the backup's concurrency, and lets it cut the documents into ranges as in production, which it does not do for an
+emulator. Prints one line of JSON: the seconds that imports and each phase took.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path  # noqa: E402
 
 from msr_async import BackupConfig, Config, Event, MigrationScriptExecutor  # noqa: E402
 from msr_async.events import BackupCreated, PartProgress, Restored, TransferStarted  # noqa: E402
-from msr_async.firestore import FirestoreHandler  # noqa: E402
+from msr_async.firestore import FirestoreHandler, dividing  # noqa: E402
+from msr_async.firestore.backup import FirestoreBackup  # noqa: E402
 
 _IMPORTED = time.perf_counter()
 
@@ -46,10 +48,22 @@ class Phases:
         self._since = now
 
 
-async def run(action: str, address: str, project: str, file: Path, concurrency: int) -> dict[str, float]:
+class Divided(FirestoreHandler):
+    """Reads a server that it is given as an emulator as it would read a real one."""
+
+    @property
+    def backup(self) -> FirestoreBackup:
+        made = super().backup
+        made._most_parts = dividing.MOST
+        return made
+
+
+async def run(action: str, address: str, project: str, file: Path, streams: int | None) -> dict[str, float]:
     phases = Phases()
+    handler_of = FirestoreHandler if streams is None else Divided
+    concurrency = streams or BackupConfig().concurrency
     backup = BackupConfig(folder=file.parent, prefix=file.stem, timestamp=False, concurrency=concurrency)
-    async with FirestoreHandler(project, emulator=address, environment="development") as handler:
+    async with handler_of(project, emulator=address, environment="development") as handler:
         executor = MigrationScriptExecutor(handler, Config(backup=backup), observers=[phases])
         if action == "backup":
             (await executor.create_backup()).path.rename(file)
@@ -61,5 +75,5 @@ async def run(action: str, address: str, project: str, file: Path, concurrency: 
 
 if __name__ == "__main__":
     _action, _address, _project, _file = sys.argv[1:5]
-    _concurrency = int(sys.argv[5]) if len(sys.argv) > 5 else BackupConfig().concurrency
-    print(json.dumps(asyncio.run(run(_action, _address, _project, Path(_file), _concurrency))))
+    _streams = int(sys.argv[5]) if len(sys.argv) > 5 else None
+    print(json.dumps(asyncio.run(run(_action, _address, _project, Path(_file), _streams))))

@@ -47,8 +47,9 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 async def within(seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
     """Await work that no scope of anyio's may cancel, for so long at most; whether it came to its end."""
     if not _scopes_there():
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 await work()
         except TimeoutError:
             if not limit.expired():

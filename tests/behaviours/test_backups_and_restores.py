@@ -15,7 +15,15 @@ import pytest
 from msgspec.structs import replace
 
 import msr_async._engine.keeping
-from msr_async import BackupInfo, BackupInvalid, BackupNotFound, ConfigError, DatabaseInfo, TargetRefused
+from msr_async import (
+    BackupInfo,
+    BackupInvalid,
+    BackupNotFound,
+    ConfigError,
+    DatabaseInfo,
+    RestoreUnfinished,
+    TargetRefused,
+)
 from msr_async.events import Warned
 from msr_async.testing.contracts import memory_world
 from tests.behaviours.setting import Altered, Setting, failing_restore, without_schema
@@ -93,6 +101,7 @@ async def test_behaviour_04_a_damaged_backup_is_refused_before_anything_is_delet
     assert await setting.world.contents() == before
 
 
+@pytest.mark.parametrize("world", ["memory", "pg16", "pg18"], indirect=True)
 @pytest.mark.parametrize("rows", [True, False], ids=["at the rows", "at the end"])
 async def test_behaviour_05_a_restore_that_fails_half_way_leaves_the_database_as_before(
     setting: Setting, rows: bool
@@ -105,6 +114,26 @@ async def test_behaviour_05_a_restore_that_fails_half_way_leaves_the_database_as
     handler = failing_restore(setting.world.handler, OSError("no more"), rows=rows)
     with pytest.raises(OSError, match="no more"):
         await setting.executor(handler=handler).restore_from_backup(backup)
+    assert await setting.world.contents() == before
+
+
+@pytest.mark.parametrize("world", ["firestore"], indirect=True)
+@pytest.mark.parametrize("rows", [True, False], ids=["at the rows", "at the end"])
+async def test_behaviour_05_where_a_restore_is_no_transaction_a_failed_one_is_marked_until_it_is_run_again(
+    setting: Setting, rows: bool
+) -> None:
+    await setting.fill()
+    backup = await setting.executor().create_backup()
+    before = await setting.world.contents()
+    setting.add(2, setting.put("shop", "c", "3"), setting.put("more", "d", "4"))
+    await setting.executor("none", "manual").migrate()
+    handler = failing_restore(setting.world.handler, OSError("no more"), rows=rows)
+    with pytest.raises(OSError, match="no more"):
+        await setting.executor(handler=handler).restore_from_backup(backup)
+    for refused in (setting.executor().migrate, setting.executor().status, setting.executor().create_backup):
+        with pytest.raises(RestoreUnfinished, match="run the same restore again"):
+            await refused()
+    await setting.executor().restore_from_backup(backup)
     assert await setting.world.contents() == before
 
 

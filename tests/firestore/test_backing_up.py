@@ -6,7 +6,7 @@ import itertools
 import json
 import zipfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from msr_async._engine.emitting import Emitter
 from msr_async._engine.verifying import read_manifest, verify
 from msr_async.archive import decompress
 from msr_async.config import BackupConfig, Config
-from msr_async.errors import BackupFailed, ConfigError, ConnectionLost
+from msr_async.errors import BackupFailed, ConfigError, ConnectionLost, MsrError
 from msr_async.firestore import reading, wire
 from msr_async.firestore.backup import FirestoreBackup
 from msr_async.firestore.handler import FirestoreHandler
@@ -357,42 +357,59 @@ def server() -> Iterator[FirestoreServer]:
         server.stop()
 
 
-@pytest.mark.parametrize("comes_back", [False, True])
-async def test_a_server_that_dies_in_the_middle_is_told_in_time(
-    server: FirestoreServer, storage: LocalStorage, one_loop: None, comes_back: bool
-) -> None:
+async def backed_up_while(
+    server: FirestoreServer, storage: LocalStorage, happens: Callable[[], Awaitable[None]]
+) -> MsrError:
+    """What a backup ends with, when in its middle something happens to the server; within ten seconds."""
     clients = CutClients(Home(project="test-dying", database="(default)"), server.address)
     many = [f"c/{number:05}" for number in range(3000)]
     for start in range(0, 3000, 500):
         await write(clients, many[start : start + 500])
     server.faults.documents_a_second = 2000
     limits = reading.Limits(stream=5, patience=2, first_delay=0.01, longest_delay=0.1)
-    found: list[BaseException] = []
-    another = FirestoreServer()
+    ended: list[MsrError] = []
     async with anyio.create_task_group() as group:
 
         async def back_up() -> None:
             try:
                 await make(backup_of(clients, limits=limits), clients, storage)
-            except (BackupFailed, ConnectionLost) as error:
-                found.append(error)
+            except MsrError as error:
+                ended.append(error)
 
         group.start_soon(back_up)
         while not clients.open:
             await anyio.sleep(0.01)
         await anyio.sleep(0.3)
-        port = int(server.address.rpartition(":")[2])
-        await anyio.to_thread.run_sync(server.stop)
+        await happens()
         with anyio.fail_after(10):
-            if comes_back:
-                await anyio.to_thread.run_sync(another.start, port)
-            while not found:
+            while not ended:
                 await anyio.sleep(0.05)
-    another.stop()
     await clients.close()
-    assert [type(error) for error in found] == [BackupFailed if comes_back else ConnectionLost]
-    assert ("started anew" if comes_back else "nothing came from the server") in str(found[0])
     assert await storage.list() == []
+    return ended[0]
+
+
+async def test_a_server_that_dies_in_the_middle_is_told(
+    server: FirestoreServer, storage: LocalStorage, one_loop: None
+) -> None:
+    error = await backed_up_while(server, storage, lambda: anyio.to_thread.run_sync(server.stop))
+    assert isinstance(error, ConnectionLost)
+    assert "nothing came from the server" in str(error)
+
+
+async def test_an_emulator_that_dies_and_comes_back_empty_is_told(
+    server: FirestoreServer, storage: LocalStorage, one_loop: None
+) -> None:
+    another = FirestoreServer()
+
+    async def start_anew() -> None:
+        await anyio.to_thread.run_sync(server.stop)
+        await anyio.to_thread.run_sync(another.start, int(server.address.rpartition(":")[2]))
+
+    error = await backed_up_while(server, storage, start_anew)
+    another.stop()
+    assert isinstance(error, BackupFailed)
+    assert "started anew" in str(error)
 
 
 class Uncountable(CutClients):

@@ -105,6 +105,7 @@ def test_a_target_for_pg_dump_has_no_password_in_it() -> None:
     assert target.label == "my app@db.example:5433"
     assert target.password == SECRET
     assert SECRET not in repr(target)
+    assert SECRET not in repr(target.__rich_repr__())
 
 
 @only_newest

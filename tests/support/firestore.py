@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from google.cloud.firestore import AsyncClient
 from msr_async.errors import ToolMissing
 from msr_async.firestore.clients import Clients
 from msr_async.firestore.names import Home
-from msr_async.testing.emulator import FirestoreEmulator, find_emulator, find_java
+from msr_async.testing.emulator import find_emulator, find_java
 from tests.support.firestore_server import FirestoreServer
 
 OWN, GOOGLE = "own", "google"
@@ -52,8 +53,8 @@ def target(address: str, server: FirestoreServer | None) -> FirestoreTarget:
     return FirestoreTarget(address=address, project=f"test-{secrets.token_hex(6)}", server=server)
 
 
-def running_emulator() -> FirestoreEmulator:
-    """A new emulator; skips the test without one on this machine, and fails it when MSR_REQUIRE_SERVICES=1."""
+def require_emulator() -> None:
+    """Skips the test without an emulator on this machine, and fails it when MSR_REQUIRE_SERVICES=1."""
     try:
         missing = "Firestore emulator" if find_emulator() is None else "Java" if find_java() is None else ""
     except ToolMissing as error:
@@ -63,6 +64,15 @@ def running_emulator() -> FirestoreEmulator:
         if os.environ.get("MSR_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    emulator = FirestoreEmulator(heap="1g")
-    emulator.start()
-    return emulator
+
+
+def running_elsewhere() -> str | None:
+    """The address of the emulator that FIRESTORE_EMULATOR_HOST names, if it does; fails the test when none answers."""
+    address = os.environ.get("FIRESTORE_EMULATOR_HOST")
+    if not address:
+        return None
+    try:
+        with urllib.request.urlopen(f"http://{address}/", timeout=5):
+            return address
+    except (OSError, ValueError) as error:
+        pytest.fail(f"FIRESTORE_EMULATOR_HOST names {address}, where no emulator answers: {error}")

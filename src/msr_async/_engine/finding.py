@@ -133,7 +133,7 @@ def _read(entry: os.DirEntry[str], issues: list[Issue]) -> str | None:
 
 
 def _content(path: str) -> bytes:
-    """All of a file. Half as many system calls as `open().read()` makes: they are most of what a thousand files cost."""
+    """All of a file, by half as many system calls as `open().read()` makes: they are most of what it costs."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         pieces = [os.read(descriptor, _PIECE)]

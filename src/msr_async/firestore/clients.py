@@ -39,6 +39,8 @@ class Clients:
         self.home = home
         self.host = emulator or PRODUCTION_HOST
         self.emulated = emulator is not None
+        self.reached = False
+        """Something was heard of the database already."""
         if emulator is not None:
             credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
             self.channel = grpc.aio.insecure_channel(emulator, options=_OPTIONS)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import google.auth
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.oauth2 import credentials as user
+from google.oauth2 import service_account
 
 from ..errors import ConfigError, ConnectionFailed
 
 _SCOPES = ("https://www.googleapis.com/auth/datastore",)
+_KINDS: Mapping[Any, Callable[..., Credentials]] = {
+    "service_account": service_account.Credentials.from_service_account_info,
+    "authorized_user": user.Credentials.from_authorized_user_info,
+}
+"""What each type of file is read by. Others name addresses to ask and programs to run: the machine's setup only."""
 
 
 def credentials_from(given: str | os.PathLike[str] | Mapping[str, Any] | Credentials | None) -> Credentials:
@@ -45,10 +52,15 @@ def credentials_from(given: str | os.PathLike[str] | Mapping[str, Any] | Credent
         raise ConfigError(f"{where} is not JSON.", hint=hint) from None
     if not isinstance(said, Mapping):
         raise ConfigError(f"{where} holds no credentials.", hint=hint)
+    kind = said.get("type")
+    if kind not in _KINDS:
+        raise ConfigError(
+            f"{where} holds no service account or user: its type is {str(kind)[:40]!r}.",
+            hint="If you trust it, let GOOGLE_APPLICATION_CREDENTIALS name it, and give no credentials here.",
+        )
     try:
-        loaded: Credentials
-        loaded, _project = google.auth.load_credentials_from_dict(dict(said), scopes=_SCOPES)  # type: ignore[no-untyped-call]
-    except (GoogleAuthError, ValueError, TypeError, KeyError):
+        loaded: Credentials = _KINDS[kind](dict(said), scopes=_SCOPES)
+    except (GoogleAuthError, ValueError, TypeError, KeyError, AttributeError):
         # What the library says may hold a piece of the key.
         raise ConfigError(f"{where} cannot be used as credentials.", hint=hint) from None
     return loaded

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -24,7 +25,7 @@ from .credentials import credentials_from
 from .lock import FirestoreLock
 from .names import Home, scope_of
 from .schema_version import FirestoreSchemaVersion
-from .translating import ERRORS, is_transient, translate, words_of
+from .translating import ERRORS, is_transient, translate, unreachable
 from .units import Connection, Units
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Of a request that writes: what the emulator takes. Production takes 10 MiB."""
+_LEAST_BATCH_BYTES, _MOST_BATCH_BYTES = 1280 * 1024, 9728 * 1024
 _QUICK = reading.Limits(stream=10.0, patience=10.0)
 _CLOSE_TIMEOUT = 5.0
 
@@ -50,7 +52,8 @@ class FirestoreHandler:
         environment: what this database is: `production`, `staging`, `development`. A restore onto one that is not
             named, or is production, must confirm its target.
         version_collection: where the history is kept.
-        max_batch_bytes: of one request that writes; up to 9.5 MiB in production.
+        max_batch_bytes: of one request that writes; from 1.25 MiB, so that every document fits, to 9.5 MiB, which
+            production takes.
         ramp_up: begin a restore at 500 writes a second and raise that by half every five minutes; None: in production.
         max_reads, max_writes: refuse a backup or a restore of more documents than that.
         lease: seconds after which the migration lock of a runner that died is free.
@@ -78,6 +81,7 @@ class FirestoreHandler:
         heartbeat: float = 5.0,
     ) -> None:
         _check(project, database, emulator, version_collection, lease, heartbeat)
+        _check_bytes(max_batch_bytes)
         if emulator is None and credentials is None and os.environ.get("FIRESTORE_EMULATOR_HOST"):
             raise ConfigError(
                 "FIRESTORE_EMULATOR_HOST is set, and no emulator was given.",
@@ -120,17 +124,20 @@ class FirestoreHandler:
     @classmethod
     def from_env(cls) -> FirestoreHandler:
         """The database that a firestore:// URL in MSR_DATABASE_URL (or DATABASE_URL) names, or else
-        MSR_FIRESTORE_PROJECT (or GOOGLE_CLOUD_PROJECT), MSR_FIRESTORE_DATABASE and FIRESTORE_EMULATOR_HOST.
-        MSR_ENVIRONMENT says what it is.
+        MSR_FIRESTORE_PROJECT (or GOOGLE_CLOUD_PROJECT) and MSR_FIRESTORE_DATABASE; in the emulator that
+        FIRESTORE_EMULATOR_HOST names, where the URL names none and no credentials. MSR_ENVIRONMENT says what it is.
 
         Raises:
             ConfigError: none of them names a project.
         """
         environ = os.environ
         environment = environ.get("MSR_ENVIRONMENT") or None
+        emulator = environ.get("FIRESTORE_EMULATOR_HOST") or None
         for name in ("MSR_DATABASE_URL", "DATABASE_URL"):
-            if environ.get(name, "").startswith("firestore://"):
-                return cls.from_url(environ[name], environment=environment)
+            url = environ.get(name, "")
+            if url.startswith("firestore://"):
+                settled = not emulator or "emulator=" in url or "credentials=" in url
+                return cls.from_url(url, environment=environment, **({} if settled else {"emulator": emulator}))
         project = environ.get("MSR_FIRESTORE_PROJECT") or environ.get("GOOGLE_CLOUD_PROJECT")
         if not project:
             raise ConfigError(
@@ -140,7 +147,7 @@ class FirestoreHandler:
         return cls(
             project,
             environ.get("MSR_FIRESTORE_DATABASE") or "(default)",
-            emulator=environ.get("FIRESTORE_EMULATOR_HOST") or None,
+            emulator=emulator,
             environment=environment,
         )
 
@@ -180,7 +187,8 @@ class FirestoreHandler:
     async def __aexit__(self, *exc: object) -> None:
         clients, self._clients = self._clients, None
         if clients is not None:
-            await to_its_end(asyncio.wait_for(clients.close(), _CLOSE_TIMEOUT))
+            with suppress(TimeoutError):
+                await to_its_end(asyncio.wait_for(clients.close(), _CLOSE_TIMEOUT))
 
     async def check_connection(self) -> None:
         await self._asked(reading.root_collections(self._opened(), limits=_QUICK), "Reaching the database")
@@ -247,18 +255,13 @@ class FirestoreHandler:
         """Await a first question to the database: what stands in the way is said as an error of connecting."""
         clients = self._opened()
         try:
-            return await recognised(work)
+            answer = await recognised(work)
         except ConnectionLost as error:
-            cause = error.__cause__
-            where = f"the emulator at {clients.host}" if clients.emulated else clients.host
-            raise ConnectionFailed(
-                f"{doing}: {where} cannot be reached ({'' if cause is None else words_of(cause).strip().rstrip('.')}).",
-                hint="Start the emulator, or correct its address."
-                if clients.emulated
-                else "Check the network, and whether a proxy or a firewall is in between.",
-            ) from error
+            raise unreachable(error, clients.host, emulated=clients.emulated, doing=doing) from error
         except ERRORS as error:
             raise translate(error, doing) from error
+        clients.reached = True
+        return answer
 
 
 async def _is_empty(clients: Clients) -> bool:
@@ -297,4 +300,12 @@ def _check(
     if not 0 < heartbeat * 2 <= lease:
         raise ConfigError(
             f"lease is {lease!r} and heartbeat {heartbeat!r}.", hint="Give seconds, the lease at least two heartbeats."
+        )
+
+
+def _check_bytes(most: int) -> None:
+    if isinstance(most, bool) or not isinstance(most, int) or not _LEAST_BATCH_BYTES <= most <= _MOST_BATCH_BYTES:
+        raise ConfigError(
+            f"max_batch_bytes is {most!r}.",
+            hint=f"Give bytes from {_LEAST_BATCH_BYTES:,} (1.25 MiB) to {_MOST_BATCH_BYTES:,} (9.5 MiB).",
         )

@@ -7,53 +7,32 @@ a beat and a unit of work never wait for each other.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
-from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, NotFound
-from google.cloud.firestore import SERVER_TIMESTAMP
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+from google.api_core.exceptions import FailedPrecondition, NotFound
 from google.cloud.firestore_v1.types import write as write_types
-from msgspec import Struct
 
 from ..errors import ConnectionLost, LockNotAcquired
 from ..models import LockInfo
 from ..shielding import to_its_end, undisturbed
 from .cancelling import recognised
 from .clients import Clients
-from .names import LOCK_COLLECTION
-from .translating import AMBIGUOUS, ERRORS, bounded, code_of, translating
+from .lease import CONFLICTS, HEARTBEAT, LOCK, TIMEOUT, Seen, deletion, info, look, take
+from .translating import ERRORS, PASSING, code_of, translate, translating
 
-T = TypeVar("T")
-
-LOCK, HEARTBEAT = f"{LOCK_COLLECTION}/lock", f"{LOCK_COLLECTION}/heartbeat"
-
-_TIMEOUT = 10.0
-"""Seconds for one request about the lock."""
+_GIVE_BACK_TIMEOUT = 15.0
+"""Seconds."""
+_IDLE = 65.0
+"""Seconds after which a server has ended the transactions of a process that died: a minute, and a little."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-_CONFLICTS = (Aborted, AlreadyExists, FailedPrecondition, NotFound)
 _Write: Any = write_types.Write.pb()
-
-
-class _Seen(Struct, frozen=True, kw_only=True):
-    """Both documents as they were at one time."""
-
-    lock: dict[str, Any] | None
-    lock_time: Any
-    beat: dict[str, Any] | None
-    beat_time: Any
-    now: datetime
-
-    def expired(self, lease: float) -> bool:
-        newest = max((moment for moment in (self.beat_time, self.lock_time) if moment is not None), default=None)
-        return newest is None or self.now - newest > timedelta(seconds=lease)
 
 
 class _Held:
@@ -61,10 +40,14 @@ class _Held:
 
     def __init__(self, token: str, lock_time: Any, beat_time: Any) -> None:
         self.token = token
+        self.unit = ""
+        """The last one that was to be committed under it."""
         self.lock_time = lock_time
         """When the lock's document was last changed by us: what the fence stands on."""
         self.beat_time = beat_time
         self.renewed = time.monotonic()
+        self.alone_from = self.renewed
+        """When nothing of an earlier holder's is left on the server."""
         self.lost = ""
         """Why, once it is."""
 
@@ -102,8 +85,8 @@ class FirestoreLock:
 
     async def status(self) -> LockInfo | None:
         with translating("Looking at the migration lock"):
-            seen = await self._look()
-        return None if seen.lock is None or seen.expired(self._lease) else _info(seen)
+            seen = await look(self._open())
+        return None if seen.lock is None or seen.expired(self._lease) else info(seen)
 
     async def check(self) -> None:
         held = self._held
@@ -111,30 +94,38 @@ class FirestoreLock:
             return
         if not held.lost:
             with translating("Looking whether the migration lock is still held"):
-                seen = await self._look()
+                seen = await look(self._open())
             if seen.lock is None:
                 held.lost = "somebody released it"
             elif seen.lock.get("token") != held.token:
-                held.lost = f"{_info(seen)} took it over after it had run out"
+                held.lost = f"{info(seen)} took it over after it had run out"
+            else:
+                # A unit that was given up, and whose commit arrived all the same, has moved the fence.
+                held.lock_time = max(held.lock_time, seen.lock_time)
         if held.lost:
             raise _lost(held.lost)
 
     async def release(self) -> LockInfo | None:
+        ended: Seen | None = None
+        failing = time.monotonic()
         while True:
             with translating("Releasing the migration lock"):
-                seen = await self._look()
-                if seen.lock is None:
-                    return None
-                client = self._open().native
-                batch = client.batch()
-                batch.delete(client.document(LOCK), option=client.write_option(last_update_time=seen.lock_time))
-                batch.delete(client.document(HEARTBEAT))
+                seen = await look(self._open())
+                if seen.lock is None or (ended is not None and ended.token != seen.token):
+                    break  # it went, and the answer was lost
                 try:
-                    await self._asked(batch.commit(retry=None, timeout=_TIMEOUT))
-                except _CONFLICTS:
-                    await anyio.sleep(_FIRST_PAUSE * random.random())  # its holder has just done something
-                    continue
-            return None if seen.expired(self._lease) else _info(seen)
+                    await recognised(deletion(self._open(), seen).commit(retry=None, timeout=TIMEOUT))
+                except CONFLICTS:
+                    failing = time.monotonic()  # its holder has just done something
+                except ERRORS as error:
+                    if code_of(error) not in PASSING or time.monotonic() - failing > TIMEOUT:
+                        raise
+                    ended = seen
+                else:
+                    ended = seen
+                    break
+            await anyio.sleep(_FIRST_PAUSE * random.random())
+        return None if ended is None or ended.expired(self._lease) else info(ended)
 
     # -- for units of work -------------------------------------------------------------------------
 
@@ -143,19 +134,20 @@ class FirestoreLock:
         held = self._held
         if held is None:
             return None
+        held.unit = unit
         home = self._open().home
         write = _Write()
         write.update.name = home.name(LOCK)
         write.update.fields["unit"].string_value = unit
         write.update_mask.field_paths.append("unit")
-        moment = held.lock_time
-        write.current_document.update_time.CopyFrom(moment if hasattr(moment, "CopyFrom") else moment.timestamp_pb())
+        write.current_document.update_time.CopyFrom(held.lock_time.timestamp_pb())
         return write
 
-    def moved(self, moment: Any) -> None:
-        """A commit with a fence in it was carried out."""
-        if self._held is not None:
-            self._held.lock_time = moment
+    def moved(self, unit: str, moment: Any) -> None:
+        """The commit with this unit's fence in it was carried out; `moment` is protobuf's."""
+        held = self._held
+        if held is not None and held.unit == unit:
+            held.lock_time = max(held.lock_time, DatetimeWithNanoseconds.from_timestamp_pb(moment))  # type: ignore[no-untyped-call]
 
     async def settled(self, unit: str) -> bool:
         """Whether the unit of work was committed whose answer was lost. When it was not, it cannot be any more: what
@@ -165,85 +157,83 @@ class FirestoreLock:
             ConnectionLost: the lock was lost meanwhile, or the database cannot be asked.
         """
         bar, pause = f"not {unit}", _FIRST_PAUSE
-        deadline = time.monotonic() + max(self._lease, _TIMEOUT)
+        deadline = time.monotonic() + max(self._lease, TIMEOUT)
         while True:
             try:
-                seen = await self._look()
+                seen = await look(self._open())
                 held = self._held
                 if held is None or seen.lock is None or seen.lock.get("token") != held.token:
-                    raise _unknown(f"the migration lock with it ({'it was released' if seen.lock is None else _info(seen)})")
+                    raise _unknown(
+                        f"the migration lock with it ({'it was released' if seen.lock is None else info(seen)})"
+                    )
                 if seen.lock.get("unit") in (unit, bar):
-                    self.moved(seen.lock_time)
+                    held.lock_time = seen.lock_time
                     return bool(seen.lock["unit"] == unit)
-                batch = self._open().native.batch()
-                option = batch._client.write_option(last_update_time=seen.lock_time)
-                batch.update(batch._client.document(LOCK), {"unit": bar}, option=option)
-                await batch.commit(retry=None, timeout=_TIMEOUT)
+                client = self._open().native
+                batch = client.batch()
+                option = client.write_option(last_update_time=seen.lock_time)
+                batch.update(client.document(LOCK), {"unit": bar}, option=option)
+                await batch.commit(retry=None, timeout=TIMEOUT)
             except ERRORS as error:
                 if time.monotonic() > deadline:
                     raise _unknown("the database cannot be asked") from error
                 await anyio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
+    async def outwait(self) -> None:
+        """Wait until the transactions of a holder that died have ended: until then they lock what they have read."""
+        if self._held is not None:
+            await anyio.sleep(max(self._held.alone_from - time.monotonic(), 0.0))
+
     # -- the lease ---------------------------------------------------------------------------------
 
     async def _take(self, timeout: float, waiting: Callable[[LockInfo | None, float], None]) -> _Held:
         started, pause = time.monotonic(), _FIRST_PAUSE
+        failing: float | None = None
         token = uuid.uuid4().hex
         while True:
             with translating("Taking the migration lock"):
-                seen = await self._look()
-                if seen.lock is None or seen.expired(self._lease):
-                    # A lock that was taken as its taker was cancelled would stand until its lease has run out.
-                    held, cancelled = await undisturbed(self._try(seen, token))
-                    if cancelled is not None:
-                        if held is not None:
-                            await to_its_end(self._give_back(token))
-                        raise cancelled
-                    if held is not None:
-                        return held
-                    seen = await self._look()
-            holder = None if seen.lock is None else _info(seen)
+                seen = await look(self._open())
+            if seen.token == token:
+                return _Held(token, seen.lock_time, seen.beat_time)  # the answer to an attempt of ours was lost
+            if seen.lock is None or seen.expired(self._lease):
+                # A lock that was taken as its taker was cancelled would stand until its lease has run out.
+                taken, cancelled = await undisturbed(self._try(seen, token))
+                if cancelled is not None:
+                    if taken is not None:
+                        await to_its_end(self._give_back(token))
+                    raise cancelled
+                if isinstance(taken, _Held):
+                    return taken
+                if taken is None:
+                    failing = None
+                    with translating("Taking the migration lock"):
+                        seen = await look(self._open())  # for the name of who was faster
+                else:
+                    failing = time.monotonic() if failing is None else failing
+                    if code_of(taken) not in PASSING or time.monotonic() - failing > TIMEOUT:
+                        raise translate(taken, "Taking the migration lock") from taken
+            holder = None if seen.lock is None else info(seen)
             waited = time.monotonic() - started
-            if waited >= timeout:
-                raise LockNotAcquired(holder, waited)
-            waiting(holder, waited)
-            await anyio.sleep(min(pause * (0.5 + random.random() / 2), max(timeout - waited, 0.0)))
+            if failing is None:  # what fails is asked again, also by who does not want to wait for a holder
+                if waited >= timeout:
+                    raise LockNotAcquired(holder, waited)
+                waiting(holder, waited)
+            await anyio.sleep(min(pause * (0.5 + random.random() / 2), max(timeout - waited, _FIRST_PAUSE)))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _try(self, seen: _Seen, token: str) -> _Held | None:
-        """One commit that takes what was seen free or run out; None when somebody else did something in between."""
-        client = self._open().native
-        lock, beat = client.document(LOCK), client.document(HEARTBEAT)
-        said = {
-            "holder": _myself(),
-            "pid": os.getpid(),
-            "since": SERVER_TIMESTAMP,
-            "token": token,
-            "unit": "",
-        }
-        batch = client.batch()
-        if seen.lock is None:
-            batch.create(lock, said)
-        else:
-            batch.update(lock, said, option=client.write_option(last_update_time=seen.lock_time))
-        if seen.beat is None:
-            batch.create(beat, {"token": token, "beat": 0})
-        else:
-            option = client.write_option(last_update_time=seen.beat_time)
-            batch.update(beat, {"token": token, "beat": 0}, option=option)
+    async def _try(self, seen: Seen, token: str) -> _Held | Exception | None:
+        """An error is handed back: it may have been carried out all the same, which the next look tells."""
         try:
-            results = await self._asked(batch.commit(retry=None, timeout=_TIMEOUT))
-        except _CONFLICTS:
+            times = await take(self._open(), seen, token)
+        except CONFLICTS:
             return None
         except ERRORS as error:
-            if code_of(error) not in AMBIGUOUS:
-                raise
-            again = await self._look()
-            if again.lock is None or again.lock.get("token") != token:
-                raise
-            return _Held(token, again.lock_time, again.beat_time)
-        return _Held(token, results[0].update_time, results[1].update_time)
+            return error
+        held = _Held(token, *times)
+        if seen.lock is not None:
+            held.alone_from += max(_IDLE - seen.silence, 0.0)
+        return held
 
     async def _beat(self, held: _Held) -> None:
         number = 0
@@ -264,13 +254,13 @@ class FirestoreLock:
         option = client.write_option(last_update_time=held.beat_time)
         batch.update(client.document(HEARTBEAT), {"beat": number}, option=option)
         try:
-            (result,) = await batch.commit(retry=None, timeout=min(_TIMEOUT, max(self._heartbeat, 1.0)))
+            (result,) = await batch.commit(retry=None, timeout=min(TIMEOUT, max(self._heartbeat, 1.0)))
             held.beat_time = result.update_time
         except (FailedPrecondition, NotFound):
             # A beat whose answer was lost has moved the time as well.
-            seen = await self._look()
+            seen = await look(self._open())
             if seen.beat is None or seen.beat.get("token") != held.token:
-                held.lost = "somebody released it" if seen.lock is None else f"{_info(seen)} took it over"
+                held.lost = "somebody released it" if seen.lock is None else f"{info(seen)} took it over"
                 return
             held.beat_time = seen.beat_time
         held.renewed = begun
@@ -278,54 +268,21 @@ class FirestoreLock:
     async def _give_back(self, token: str, beating: asyncio.Future[None] | None = None) -> None:
         if beating is not None:
             await asyncio.wait({beating})
-        client = self._open().native
-        deadline = time.monotonic() + _TIMEOUT
         # A lock that cannot be given back runs out by itself; what went wrong before matters more than that.
-        while time.monotonic() < deadline:
-            with suppress(*ERRORS):
-                seen = await self._look()
-                if seen.lock is None or seen.lock.get("token") != token:
-                    return
-                batch = client.batch()
-                batch.delete(client.document(LOCK), option=client.write_option(last_update_time=seen.lock_time))
-                batch.delete(client.document(HEARTBEAT))
-                await batch.commit(retry=None, timeout=_TIMEOUT)
-                return
-            await asyncio.sleep(_FIRST_PAUSE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GIVE_BACK_TIMEOUT):
+                while True:
+                    if await self._given_back(token):
+                        return
+                    await asyncio.sleep(_FIRST_PAUSE)
 
-    async def _look(self) -> _Seen:
-        client = self._open().native
-
-        async def read() -> dict[str, Any]:
-            references = [client.document(LOCK), client.document(HEARTBEAT)]
-            found = client.get_all(references, **bounded(_TIMEOUT, _TIMEOUT))
-            return {document.reference.id: document async for document in found}
-
-        found = await self._asked(read())
-        lock, beat = found["lock"], found["heartbeat"]
-        return _Seen(
-            lock=lock.to_dict(),
-            lock_time=lock.update_time,
-            beat=beat.to_dict(),
-            beat_time=beat.update_time,
-            now=lock.read_time,
-        )
-
-    async def _asked(self, work: Awaitable[T]) -> T:
-        return await recognised(work)
-
-
-def _info(seen: _Seen) -> LockInfo:
-    said = seen.lock or {}
-    since = said.get("since")
-    return LockInfo(
-        holder=str(said.get("holder", "somebody unknown")),
-        since=datetime.fromtimestamp(since.timestamp(), UTC) if isinstance(since, datetime) else None,
-    )
-
-
-def _myself() -> str:
-    return f"{socket.gethostname()} pid {os.getpid()}"
+    async def _given_back(self, token: str) -> bool:
+        with suppress(*ERRORS):
+            seen = await look(self._open())
+            if seen.token == token:
+                await deletion(self._open(), seen).commit(retry=None, timeout=TIMEOUT)
+            return True
+        return False
 
 
 def _unknown(why: str) -> ConnectionLost:

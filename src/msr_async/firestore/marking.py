@@ -43,9 +43,9 @@ class Mark(Struct, frozen=True, kw_only=True):
         return f"a restore of the backup {self.backup} (mode {self.mode}, by {self.holder}{since})"
 
 
-async def standing(clients: Clients) -> Mark | None:
+async def standing(clients: Clients, *, patience: float | None = None) -> Mark | None:
     """The mark that stands in the database, None where no restore is unfinished."""
-    found: Any = await _asked(clients.native.document(PATH).get(**_bounded()))
+    found: Any = await _asked(clients.native.document(PATH).get(**_bounded(patience)))
     if not found.exists:
         return None
     said: dict[str, Any] = found.to_dict() or {}
@@ -128,7 +128,8 @@ async def remove(clients: Clients, mark: Mark) -> None:
             raise _overtaken(there) from None
 
 
-def _bounded() -> dict[str, Any]:
+def _bounded(patience: float | None = None) -> dict[str, Any]:
+    patience = _PATIENCE if patience is None else patience
     again = if_exception_type(
         exceptions.Aborted,
         exceptions.DeadlineExceeded,
@@ -137,8 +138,8 @@ def _bounded() -> dict[str, Any]:
         exceptions.ServiceUnavailable,
     )
     return {
-        "timeout": _TIMEOUT,
-        "retry": AsyncRetry(predicate=again, initial=0.1, maximum=10.0, multiplier=2.0, timeout=_PATIENCE),
+        "timeout": min(_TIMEOUT, patience),
+        "retry": AsyncRetry(predicate=again, initial=0.1, maximum=10.0, multiplier=2.0, timeout=patience),
     }
 
 

@@ -8,20 +8,21 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from google.cloud.firestore import AsyncTransaction
+from google.cloud.firestore import AsyncWriteBatch
 from msgspec.structs import asdict
 
-from ..errors import DatabaseError
+from ..errors import ConnectionLost, DatabaseError
 from ..models import AppliedMigration
 from ..protocols import WorkOptions
 from . import marking
 from .cancelling import recognised
 from .clients import Clients
-from .translating import bounded, translating
-from .units import Connection, Units
+from .translating import patiently, translating, unreachable
+from .units import Connection, Units, UnitTransaction
 
 _TIMEOUT, _PATIENCE = 20.0, 60.0
 """Seconds for one attempt, and for all of them."""
+_FIRST_PATIENCE = 10.0
 
 
 class FirestoreSchemaVersion:
@@ -44,16 +45,16 @@ class FirestoreSchemaVersion:
             RestoreUnfinished: a restore of this database has not come to its end.
         """
         clients = self._open()
-        mark = await marking.standing(clients)
+        mark = await _first_word(clients)
         if mark is not None:
             raise marking.unfinished(mark)
 
         async def read() -> list[AppliedMigration]:
-            lines = clients.native.collection(self._lines).stream(**bounded(_TIMEOUT, _PATIENCE))
+            lines = clients.native.collection(self._lines).stream(retry=None, timeout=_TIMEOUT)
             return [_entry(line.id, line.to_dict() or {}) async for line in lines]
 
         with translating("Reading the history"):
-            entries = await recognised(read())
+            entries = await recognised(patiently(read, _PATIENCE))
         return sorted(entries, key=lambda entry: (entry.version is None, entry.version or 0, entry.id))
 
     async def ensure(self, conn: Connection, /) -> None:
@@ -70,9 +71,13 @@ class FirestoreSchemaVersion:
         await self._write(conn, lambda unit: unit.delete(line))
 
     async def note(self, key: str, /) -> Any:
+        async def read() -> dict[str, Any] | None:
+            found = await self._note(key).get(retry=None, timeout=_TIMEOUT)
+            said: dict[str, Any] | None = found.to_dict()
+            return said
+
         with translating("Reading a note of the history"):
-            found = await recognised(self._note(key).get(**bounded(_TIMEOUT, _PATIENCE)))
-        said = found.to_dict()
+            said = await recognised(patiently(read, _PATIENCE))
         return None if said is None else json.loads(said["value"])
 
     async def keep_note(self, conn: Connection, key: str, value: Any, /) -> None:
@@ -87,20 +92,32 @@ class FirestoreSchemaVersion:
     def _note(self, key: str) -> Any:
         return self._open().native.collection(self._notes).document(_note_id(key))
 
-    async def _write(self, conn: Connection, write: Callable[[AsyncTransaction], None]) -> None:
-        if isinstance(conn, AsyncTransaction):
-            write(conn)
+    async def _write(self, conn: Connection, write: Callable[[AsyncWriteBatch], None]) -> None:
+        if isinstance(conn, UnitTransaction):
+            write(conn.book)
             return
 
-        async def unit(transaction: AsyncTransaction) -> None:
-            write(transaction)
+        async def unit(transaction: UnitTransaction) -> None:
+            write(transaction.book)
 
         await self._units.run(unit, WorkOptions())
 
 
+async def _first_word(clients: Clients) -> marking.Mark | None:
+    """The mark of a restore. Mostly it is the first question to a database, and a wrong address is told soon."""
+    if clients.reached:
+        return await marking.standing(clients)
+    try:
+        mark = await marking.standing(clients, patience=_FIRST_PATIENCE)
+    except ConnectionLost as error:
+        raise unreachable(error, clients.host, emulated=clients.emulated, doing="Reading the history") from error
+    clients.reached = True
+    return mark
+
+
 def _note_id(key: str) -> str:
     """No two keys have the same, and none that of the document about the format."""
-    return quote(key, safe=":,;@+ ") if ":" in key else f"note:{quote(key)}"
+    return quote(key, safe=":,;@+ ") if ":" in key else f"={quote(key)}"
 
 
 def _entry(id: str, said: dict[str, Any]) -> AppliedMigration:

@@ -6,13 +6,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import grpc
-from google.api_core import exceptions
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
-from google.api_core.retry import AsyncRetry, if_exception_type
 from google.auth.exceptions import GoogleAuthError
 
 from ..errors import ConnectionFailed, ConnectionLost, DatabaseError, MsrError, PermissionMissing
@@ -25,7 +23,11 @@ TRANSIENT = frozenset({Code.ABORTED, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAU
 AMBIGUOUS = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.UNKNOWN})
 """A commit that got one of these may have been carried out all the same."""
 
-_PASSING = TRANSIENT | {Code.CANCELLED, Code.INTERNAL}
+PASSING = TRANSIENT | {Code.CANCELLED, Code.INTERNAL}
+"""What changes nothing, or may be done twice, is asked again after one of these."""
+
+_NO_TOKEN = "metadata from plugin"
+"""In grpc's words, where Google's credentials gave no token."""
 
 ERRORS = (GoogleAPIError, GoogleAuthError, grpc.RpcError)
 """Everything that Google's libraries raise."""
@@ -97,7 +99,7 @@ def translate(error: BaseException, doing: str) -> MsrError:
                 f"{doing}: there is no such database ({words}).",
                 hint="Check project and database, or create it: gcloud firestore databases create.",
             )
-        case Code.UNAVAILABLE if "metadata from plugin" in words.lower():  # grpc's, where no token could be had
+        case Code.UNAVAILABLE if _NO_TOKEN in words.lower():
             return _no_credentials(doing, words)
         case Code.UNAVAILABLE:
             return ConnectionLost(
@@ -128,30 +130,32 @@ def _no_credentials(doing: str, words: str) -> ConnectionFailed:
     )
 
 
+def unreachable(error: ConnectionLost, host: str, *, emulated: bool, doing: str) -> ConnectionFailed:
+    """The same error before anything was ever heard of the database: what matters then is its address."""
+    cause = error.__cause__
+    words = "nothing was heard" if cause is None else words_of(cause).strip().rstrip(".")
+    if _NO_TOKEN in words.lower():
+        return _no_credentials(doing, words)
+    where = f"the emulator at {host}" if emulated else host
+    return ConnectionFailed(
+        f"{doing}: {where} cannot be reached ({words}).",
+        hint="Start the emulator, or correct its address."
+        if emulated
+        else "Check the network, and whether a proxy or a firewall is in between.",
+    )
+
+
 async def patiently(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
-    """Await what changes nothing (or may be done twice), again for `patience` seconds while the server cannot answer."""
+    """Await what may be done twice, again for `patience` seconds while the server cannot answer."""
     deadline, pause = time.monotonic() + patience, 0.05
     while True:
         try:
             return await attempt()
         except ERRORS as error:
-            if code_of(error) not in _PASSING or time.monotonic() >= deadline:
+            if code_of(error) not in PASSING or time.monotonic() >= deadline:
                 raise
         await anyio.sleep(pause * (0.5 + random.random() / 2))
         pause = min(2 * pause, 2.0)
-
-
-def bounded(timeout: float, patience: float) -> dict[str, Any]:
-    """The same for calls of the native client: keyword arguments. Its own policy tries for up to five minutes."""
-    again = if_exception_type(
-        exceptions.Aborted,
-        exceptions.DeadlineExceeded,
-        exceptions.InternalServerError,
-        exceptions.ResourceExhausted,
-        exceptions.ServiceUnavailable,
-    )
-    retry = AsyncRetry(predicate=again, initial=0.05, maximum=2.0, multiplier=2.0, timeout=patience)
-    return {"timeout": timeout, "retry": retry}
 
 
 @contextmanager

@@ -20,14 +20,14 @@ from ..shielding import to_its_end
 from .cancelling import recognised
 from .clients import Clients
 from .lock import FirestoreLock
-from .translating import AMBIGUOUS, TRANSIENT, Code, code_of, patiently, translate, translating, words_of
+from .translating import AMBIGUOUS, TRANSIENT, Code, code_of, is_transient, patiently, translate, translating, words_of
 
 T = TypeVar("T")
-Connection: TypeAlias = AsyncTransaction | AsyncClient
+Connection: TypeAlias = "UnitTransaction | AsyncClient"
 """What a migration gets: a transaction, or, outside of one, the client."""
 
 MAX_WRITES = 500
-"""Of one commit, our own among them."""
+"""Of one commit, the history's and the lock's included. Servers take more today; the promise is ours."""
 MAX_COMMIT_BYTES = 10 * 1024 * 1024
 MAX_COMMIT_BYTES_EMULATED = 4 * 1024 * 1024
 _TIMEOUT, _PATIENCE = 20.0, 60.0
@@ -44,17 +44,19 @@ _CommitResponse: Any = types.CommitResponse.pb()
 _RollbackRequest: Any = types.RollbackRequest.pb()
 
 
-class UnitTransaction(AsyncTransaction):  # type: ignore[misc]
+class UnitTransaction(AsyncTransaction):
     """Google's transaction, begun and ended by us alone: the history's line and the fence must be in its commit."""
 
     def __init__(self, client: AsyncClient, id: bytes) -> None:
         super().__init__(client, max_attempts=1)
-        self._id = id
+        self._id: Any = id
+        self.book = client.batch()
+        """What the history writes in it; apart, for a transaction that has writes takes no more reads."""
 
     @property
     def writes(self) -> list[Any]:
-        """What it would write, as protobuf's own messages."""
-        return [type(write).pb(write) for write in self._write_pbs]
+        """All that it would write, as protobuf's own messages."""
+        return [type(write).pb(write) for write in (*self._write_pbs, *self.book._write_pbs)]
 
     async def _begin(self, retry_id: bytes | None = None) -> NoReturn:
         self._refuse()
@@ -90,21 +92,33 @@ class Units:
             result = await recognised(work(clients.native))
             await self._lock.check()
             return result
-        begun = await self._begin(clients)
+        # Cancelled while it begins, it stays behind without an id; one that has read nothing locks nothing.
+        begun = await recognised(self._begin(clients))
         transaction = UnitTransaction(clients.native, begun)
         try:
             result = await recognised(work(transaction))
             writes = transaction.writes
-            _refuse_too_many(len(writes) + 1)
+            _refuse_too_many(len(writes) + (self._lock.fence("") is not None), own=len(transaction))
             await anyio.lowlevel.checkpoint()  # a cancellation that came before the commit still undoes it
-        except BaseException:
+        except BaseException as error:
             await to_its_end(self._roll_back(clients, begun))
+            await self._outwait(error)
             raise
         if not options.commit:
             await to_its_end(self._roll_back(clients, begun))
             return result
-        await to_its_end(self._commit(clients, begun, writes))
+        try:
+            await to_its_end(self._commit(clients, begun, writes))
+        except DatabaseError as error:
+            await self._outwait(error)
+            raise
         return result
+
+    async def _outwait(self, error: BaseException) -> None:
+        """What stands in the way of the first work after a kill is often the dead one's transaction: it cannot be
+        ended from here, and trying again before it has run out is of no use."""
+        if isinstance(error, Exception) and is_transient(error):
+            await self._lock.outwait()
 
     async def _begin(self, clients: Clients) -> bytes:
         request = _BeginRequest(database=clients.home.path)
@@ -128,17 +142,17 @@ class Units:
             message = request.SerializeToString()
             try:
                 _refuse_too_big(clients, len(message))
-                answer = await clients.unary("Commit")(message, metadata=clients.metadata, timeout=_COMMIT_TIMEOUT)
-            except DatabaseError:
+                try:
+                    answer = await clients.unary("Commit")(message, metadata=clients.metadata, timeout=_COMMIT_TIMEOUT)
+                except grpc.aio.AioRpcError as error:
+                    if fence is not None and await self._happened(error, unit):
+                        return
+                    raise _failure(error, fenced=fence is not None, wrote=bool(writes)) from error
+            except BaseException:
                 await self._roll_back(clients, transaction)
                 raise
-            except grpc.aio.AioRpcError as error:
-                if fence is not None and await self._happened(error, unit):
-                    return
-                await self._roll_back(clients, transaction)
-                raise _failure(error, fenced=fence is not None, wrote=bool(writes)) from error
             if fence is not None:
-                self._lock.moved(_CommitResponse.FromString(answer).write_results[-1].update_time)
+                self._lock.moved(unit, _CommitResponse.FromString(answer).write_results[-1].update_time)
 
     async def _happened(self, error: grpc.aio.AioRpcError, unit: str) -> bool:
         """Whether a fenced commit was carried out although it failed.
@@ -176,12 +190,15 @@ def _failure(error: grpc.aio.AioRpcError, *, fenced: bool, wrote: bool) -> Datab
     return told if isinstance(told, DatabaseError) else DatabaseError(str(told))
 
 
-def _refuse_too_many(writes: int) -> None:
+def _refuse_too_many(writes: int, *, own: int) -> None:
+    """`own` are the migration's; the others come from the history and the lock."""
     if writes > MAX_WRITES:
+        more = f", {writes - own} of them for the history and the lock" if writes > own else ""
         raise DatabaseError(
-            f"The transaction has {writes:,} writes, msr_async's own among them, and {MAX_WRITES} are the most for one "
-            "commit.",
-            hint="Write no_transaction = True in the migration's file and commit in batches, or use @batches.",
+            f"The transaction has {writes:,} writes{more}, and {MAX_WRITES} are the most for one commit.",
+            hint="Write no_transaction = True in the migration's file and commit in batches, or use @batches."
+            if own
+            else "Declare a baseline of so many migrations in steps, an earlier version first.",
         )
 
 

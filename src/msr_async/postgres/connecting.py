@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
@@ -68,9 +68,9 @@ class Target(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Target(label={self.label!r}, host={self.host!r}, user={self.user!r})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Beside `repr` the other thing that a Struct shows its fields by."""
-        yield from (("label", self.label), ("host", self.host), ("user", self.user))
+        return [("label", self.label), ("host", self.host), ("user", self.user)]
 
     @classmethod
     def from_url(cls, url: str) -> Target:

@@ -41,6 +41,9 @@ _SDKS = (
 )
 _ATTEMPTS = 5
 _QUICKLY_STARTED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_ENDS_BY_SIGNALS = "-Xrs"  # otherwise Java answers the SIGQUIT that it gets when its keeper dies with a list of threads
+_RUNNING = "is now running"
+"""What it says then. An answer at the port alone may be of somebody else, who has taken it meanwhile."""
 
 
 def find_emulator(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -69,8 +72,16 @@ def find_emulator(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The program that runs it: `MSR_JAVA`, that of `JAVA_HOME`, or the one on PATH."""
+    """The program that runs it: `MSR_JAVA`, that of `JAVA_HOME`, or the one on PATH; or None.
+
+    Raises:
+        ToolMissing: when `MSR_JAVA` names no program.
+    """
     if named := environ.get("MSR_JAVA"):
+        if not os.access(named, os.X_OK) or Path(named).is_dir():
+            raise ToolMissing(
+                f"MSR_JAVA names {named}, which is no program.", hint="Name the program java, or unset the variable."
+            )
         return Path(named)
     home = Path(environ.get("JAVA_HOME", "")) / "bin" / "java"
     if environ.get("JAVA_HOME") and os.access(home, os.X_OK):
@@ -116,13 +127,14 @@ class FirestoreEmulator:
     def address(self) -> str:
         """`host:port`, as `FirestoreHandler(emulator=...)` and FIRESTORE_EMULATOR_HOST take it."""
         if not self._keeper:
-            raise DatabaseError("The emulator is not running.", hint="Use it inside its `async with` block.")
+            raise _not_running()
         return f"{HOST}:{self._port}"
 
     @property
     def pid(self) -> int:
         """Of the Java process."""
-        assert self._folder is not None
+        if not self._folder:
+            raise _not_running()
         return int((self._folder / "pid").read_text())
 
     async def __aenter__(self) -> FirestoreEmulator:
@@ -151,6 +163,11 @@ class FirestoreEmulator:
             if self._keeper:
                 raise DatabaseError("The emulator is already running.", hint="Use one object an emulator.")
             java, jar = _programs(self._jar)
+            if port and not _is_free(port):
+                raise DatabaseError(
+                    f"The port {port} of {HOST} is taken.", hint="Leave the port out, or stop what listens there."
+                )
+            said = ""
             try:
                 for _ in range(1 if port else _ATTEMPTS):  # somebody may take the port between our look and its own
                     if self._launch(java, jar, port or _free_port()):
@@ -172,15 +189,15 @@ class FirestoreEmulator:
 
     def kill(self) -> int:
         """End it at once, as a crash would; its port, to start it again at."""
-        port = self._port
         with self._lock:
+            port = self._port
             os.kill(self.pid, 9)
             self._dismiss()
         return port
 
     def _launch(self, java: Path, jar: Path, port: int) -> bool:
         self._folder = Path(tempfile.mkdtemp(prefix="msr-firestore-"))
-        options = [f"-Xmx{self.heap}", *self._options, "-Duser.language=en"]
+        options = [f"-Xmx{self.heap}", _ENDS_BY_SIGNALS, *self._options, "-Duser.language=en"]
         command = [str(java), *options, "-cp", str(jar), _CLASS, "--host", HOST, "--port", str(port)]
         # The shell notes its own process id, and then becomes the emulator.
         noted = ["/bin/sh", "-c", 'echo $$ > pid; exec "$@"', "sh", *command]
@@ -192,10 +209,10 @@ class FirestoreEmulator:
         self._port = port
         deadline = time.monotonic() + START_DEADLINE
         while time.monotonic() < deadline:
-            if _answers(port) and self._keeper.poll() is None:
-                return True
             if self._keeper.poll() is not None:
                 return False
+            if _RUNNING in _tail(self._folder) and _answers(port):
+                return True
             time.sleep(0.05)
         return False
 
@@ -213,9 +230,15 @@ class FirestoreEmulator:
         self._folder = None
 
 
+def _not_running() -> DatabaseError:
+    return DatabaseError("The emulator is not running.", hint="Use it inside its `async with` block.")
+
+
 def _programs(jar: Path | None) -> tuple[Path, Path]:
+    if jar is not None and not jar.is_file():
+        raise ToolMissing(f"There is no file {jar}.", hint="Name the file cloud-firestore-emulator.jar.")
     found = jar or find_emulator()
-    if found is None or not found.is_file():
+    if found is None:
         raise ToolMissing(
             "There is no Firestore emulator on this machine.",
             hint="Install it (gcloud components install cloud-firestore-emulator), or set MSR_FIRESTORE_EMULATOR_JAR.",
@@ -234,6 +257,16 @@ def _answers(port: int) -> bool:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that just ended do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def _free_port() -> int:

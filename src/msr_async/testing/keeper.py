@@ -1,4 +1,4 @@
-"""The small process that stands between a Python program and the PostgreSQL server it started.
+"""The small process that stands between a Python program and the server it started: PostgreSQL, or an emulator.
 
 It runs as `python keeper.py FOLDER USER COMMAND...` and reads its standard input. When that ends, because the program
 closed it or died in whatever way, it stops the server and removes FOLDER. A death signal alone would not do: the kernel
@@ -23,6 +23,7 @@ SERVER_GONE = 3
 FAST_SHUTDOWN_DEADLINE = 5.0
 """Seconds for a shutdown with a checkpoint. After it come SIGQUIT (no checkpoint) and, as long again, SIGKILL."""
 
+_DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,7 +48,7 @@ def keep(folder: Path, user: int | None, command: list[str]) -> int:
 
 
 def _launch(folder: Path, user: int | None, command: list[str], held: int) -> subprocess.Popen[bytes]:
-    die_too = _death_signal(os.getpid())
+    prepare = _prepare(os.getpid())
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
             command,
@@ -59,7 +60,7 @@ def _launch(folder: Path, user: int | None, command: list[str], held: int) -> su
             user=user,
             group=None if user is None else _group_of(user),
             extra_groups=None if user is None else [],
-            preexec_fn=die_too,  # this process has one thread; and it runs after the change of user, which clears it
+            preexec_fn=prepare,  # this process has one thread; and it runs after the change of user, which clears it
         )
 
 
@@ -69,22 +70,24 @@ def _group_of(user: int) -> int:
     return pwd.getpwuid(user).pw_gid
 
 
-def _death_signal(parent: int) -> Callable[[], None] | None:
-    """On Linux: what makes a new process end when `parent` does, even by SIGKILL."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+def _prepare(parent: int) -> Callable[[], None]:
+    """What a new process does first: it listens to signals again and, on Linux, ends when `parent` does, however."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform.startswith("linux") else None
 
-    def ask() -> None:
+    def prepare() -> None:
+        for number in _DEAF_TO:
+            signal.signal(number, signal.SIG_DFL)  # what a process ignores, its children ignore: Java stays deaf
+        if prctl is None:
+            return
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT))
         if os.getppid() != parent:  # it died before the question
             os._exit(1)
 
-    return ask
+    return prepare
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _DEAF_TO:
         signal.signal(number, signal.SIG_IGN)  # the end of standard input is the one way to stop
     who = int(sys.argv[2]) if sys.argv[2] else None
     sys.exit(keep(Path(sys.argv[1]), who, sys.argv[3:]))

@@ -28,9 +28,17 @@ class Rule:
     probability: float = 1.0
     reached: threading.Event = field(default_factory=threading.Event)
 
+    def release(self) -> None:
+        """Let the call that it holds go on."""
+        if self.held is not None:
+            self.held.set()
+
 
 class Faults:
-    """What is to go wrong; asked for each call. Random ones are drawn with a seed."""
+    """What is to go wrong; asked for each call. Random ones are drawn with a seed.
+
+    A method is named as on the wire (`Commit`, `RunQuery`); `*` is every one. The first rule that fits a call is used.
+    """
 
     def __init__(self, seed: int = 1) -> None:
         self._rules: list[Rule] = []
@@ -61,16 +69,17 @@ class Faults:
         return self._add(Rule(method=method, cut=messages, times=times, skip=skip))
 
     def delay(self, method: str, seconds: float, *, times: float = float("inf")) -> Rule:
+        """Let calls take so much longer."""
         return self._add(Rule(method=method, delay=seconds, times=times))
 
     def hold(self, method: str, *, skip: int = 0) -> Rule:
-        """Let a call wait until `release()` on what this returns: `rule.held.set()`."""
+        """Let a call wait until `release()` of what this returns; its `reached` is set when the call has come."""
         return self._add(Rule(method=method, held=threading.Event(), skip=skip))
 
     def clear(self) -> None:
+        """Forget all of it, and let go what is held."""
         for rule in self._rules:
-            if rule.held:
-                rule.held.set()
+            rule.release()
         self._rules.clear()
         self.writes = self.documents_a_second = None
 

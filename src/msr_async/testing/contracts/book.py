@@ -1,16 +1,13 @@
-"""What the book of what was applied promises, and a script that runs together with its line."""
+"""What the book of what was applied promises."""
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, TypeVar
 
 from msgspec.structs import replace
 
-from ...errors import ScriptFailed
-from ...models import AppliedMigration, Direction
-from .saying import TRANSACTION, VERSION, OwnError, ensure, entry, history, record, script
+from .saying import TRANSACTION, VERSION, OwnError, ensure, entry, history, record
 from .world import World, raising
 
 ConnT = TypeVar("ConnT")
@@ -26,7 +23,7 @@ _NOTES: tuple[Any, ...] = (
 
 
 class BookContract(Generic[ConnT]):
-    """A part of `HandlerContract`."""
+    """Subclass it, and give `world`."""
 
     def world(self) -> AbstractAsyncContextManager[World[ConnT]]:
         """A fresh database for one test."""
@@ -162,69 +159,6 @@ class BookContract(Generic[ConnT]):
             with raising(OwnError):
                 await world.handler.run(work, TRANSACTION)
             assert (await book.note("lost"), await book.note("kept")) == (None, 1)
-
-    # -- a script with its line --------------------------------------------------------------------
-
-    async def test_a_script_and_its_line_are_applied_as_one(self) -> None:
-        async with self.world() as world:
-            await ensure(world)
-            started = datetime.now(UTC) - timedelta(minutes=1)
-            planned = entry(run="3f")
-            text = script(world.put_text("things", "a", "1"), world.put_text("things", "b", "2"))
-            await world.handler.apply(text, planned, "up", TRANSACTION)
-            assert (await world.contents())["things"] == {"a": "1", "b": "2"}
-            (line,) = await history(world)
-            assert line == replace(planned, applied_at=line.applied_at, duration=line.duration)
-            assert started < line.applied_at < datetime.now(UTC) + timedelta(minutes=1)
-            assert line.duration >= 0
-
-    async def test_a_script_and_its_line_are_undone_as_one(self) -> None:
-        async with self.world() as world:
-            await ensure(world)
-            await record(world, entry(VERSION + 1))
-            await world.handler.apply(script(world.put_text("things", "a", "1")), entry(), "up", TRANSACTION)
-            await world.handler.apply(script(world.drop_text("things")), entry(), "down", TRANSACTION)
-            assert "things" not in await world.contents()
-            assert await history(world) == [entry(VERSION + 1)]
-
-    async def test_a_script_that_fails_leaves_neither_its_change_nor_its_line_nor_strikes_one_out(self) -> None:
-        async with self.world() as world:
-            await ensure(world)
-            await record(world, entry(VERSION + 1))
-            before = await world.contents()
-            bad = script(world.put_text("things", "a", "1"), "", world.drop_text("nowhere"))
-            runs: list[tuple[AppliedMigration, Direction]] = [(entry(), "up"), (entry(VERSION + 1), "down")]
-            for line, direction in runs:
-                with raising(ScriptFailed) as raised:
-                    await world.handler.apply(bad, line, direction, TRANSACTION)
-                assert isinstance(raised.error, ScriptFailed)
-                assert (raised.error.path, raised.error.line) == (bad.path, 3)
-            assert await world.contents() == before
-            assert await history(world) == [entry(VERSION + 1)]
-
-    async def test_a_script_that_is_recorded_already_is_not_applied(self) -> None:
-        async with self.world() as world:
-            await ensure(world)
-            await record(world, entry())
-            before = await world.contents()
-            with raising(Exception):
-                await world.handler.apply(script(world.put_text("things", "a", "1")), entry(), "up", TRANSACTION)
-            assert await world.contents() == before
-
-    async def test_a_repeatable_script_is_applied_again_and_keeps_one_line(self) -> None:
-        async with self.world() as world:
-            await ensure(world)
-            for value in ("1", "2"):
-                planned = entry(None, "views", checksum=value * 64)
-                await world.handler.apply(script(world.put_text("things", "a", value)), planned, "up", TRANSACTION)
-            assert (await world.contents())["things"] == {"a": "2"}
-            assert [(line.id, line.checksum) for line in await history(world)] == [("R__views", "2" * 64)]
-
-    async def test_a_script_without_a_statement_is_recorded(self) -> None:
-        async with self.world() as world:
-            await ensure(world)
-            await world.handler.apply(script("-- nothing to do"), entry(), "up", TRANSACTION)
-            assert [line.id for line in await history(world)] == [entry().id]
 
 
 async def _note(world: World[ConnT], key: str, value: Any) -> None:

@@ -16,7 +16,7 @@ ConnT = TypeVar("ConnT")
 
 
 class LockContract(Generic[ConnT]):
-    """A part of `HandlerContract`."""
+    """Subclass it, and give `world`."""
 
     def world(self) -> AbstractAsyncContextManager[World[ConnT]]:
         """A fresh database for one test."""
@@ -80,7 +80,7 @@ class LockContract(Generic[ConnT]):
             async with offered(other.lock).hold(timeout=0, waiting=ignore):
                 pass
 
-    async def test_work_runs_under_theoffered(self) -> None:
+    async def test_work_runs_under_the_lock(self) -> None:
         async with self.world() as world:
             async with offered(world.handler.lock).hold(timeout=5, waiting=ignore):
                 await ensure(world)
