@@ -47,6 +47,7 @@ def test_ours_and_the_plain_way_bring_every_document_back(tmp_path: Path) -> Non
     values = [target["value"] for target in document["targets"]]
     assert all(value > 0 for value in values[:6])
     assert values[6:] == [None]
+    assert document["failures"] == []
 
 
 def test_one_stream_and_eight_read_from_a_server_that_is_throttled(tmp_path: Path) -> None:

@@ -7,10 +7,14 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import grpc
 
 from msr_async.errors import MsrError
 from msr_async.testing.emulator import FirestoreEmulator
@@ -31,14 +35,10 @@ documents. The last column is what came out."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        document = _bench(options)
-    except (CommandFailed, MsrError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    document = _bench(options)
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0
+    return 1 if document["failures"] else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,32 +65,48 @@ def _bench(options: argparse.Namespace) -> dict[str, Any]:
     cases = options.case or _CASES
     about = machines.machine(Path(tempfile.gettempdir()))
     about["google-cloud-firestore"] = version("google-cloud-firestore")
-    tables: dict[str, list[report.Table]] = {case: [] for case in _CASES}
-    missing = ""
+    found = Found()
     with tempfile.TemporaryDirectory(prefix="msr-bench-") as name:
         folder = Path(name)
         if set(cases) - {"streams"}:
-            missing = _on_the_emulator(folder, cases, options, tables)
+            with found.failing("emulator"):
+                _on_the_emulator(folder, cases, options, found)
         if "streams" in cases:
-            tables["streams"].append(_throttled(folder, options))
+            with found.failing("streams"):
+                found.tables["streams"].append(_throttled(folder, options))
     about["load_after"] = round(os.getloadavg()[0], 1)
     judged = report.targets(
-        next(iter(tables["documents"]), None),
-        tables["memory"],
-        next(iter(tables["streams"]), None),
+        next(iter(found.tables["documents"]), None),
+        found.tables["memory"],
+        next(iter(found.tables["streams"]), None),
         (ours(_STREAMS[0]).name, ours(_STREAMS[1]).name),
     )
-    every = [item for case in _CASES for item in tables[case]]
-    _show(every, judged, about, missing, markdown=options.markdown)
-    return report.as_json(every, judged, {"machine": about, "missing": missing})
+    every = [item for case in _CASES for item in found.tables[case]]
+    _show(every, judged, about, found.missing, markdown=options.markdown)
+    return report.as_json(every, judged, {"machine": about, "missing": found.missing, "failures": list(found.failures)})
 
 
-def _on_the_emulator(
-    folder: Path, cases: Sequence[str], options: argparse.Namespace, tables: dict[str, list[report.Table]]
-) -> str:
-    """Fills the tables; what it gives back says why the tools of npm did not take part."""
-    missing = ""
-    emulator = FirestoreEmulator(heap="4g", options=())  # as its own launcher starts it, with room for the data
+@dataclass(kw_only=True)
+class Found:
+    """What came out so far. A case that fails leaves what the others found."""
+
+    tables: dict[str, list[report.Table]] = field(default_factory=lambda: {case: [] for case in _CASES})
+    missing: str = ""
+    """Why the tools of npm did not take part."""
+    failures: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def failing(self, case: str) -> Iterator[None]:
+        try:
+            yield
+        except (CommandFailed, MsrError, grpc.RpcError) as error:
+            self.failures.append(f"{case}: {error}")
+            print(f"{case} failed: {error}", file=sys.stderr, flush=True)
+
+
+def _on_the_emulator(folder: Path, cases: Sequence[str], options: argparse.Namespace, found: Found) -> None:
+    # As its own launcher starts it, with room for the data.
+    emulator = FirestoreEmulator(heap="4g", options=())
     emulator.start()
     try:
         arena = Arena(address=emulator.address, server=emulator.pid, folder=folder, tell=_tell, alone=True)
@@ -98,18 +114,22 @@ def _on_the_emulator(
         if options.warm:
             arena.warm_up(options.warm, both)
         if "documents" in cases:
-            runs = arena.run(options.documents, both, options.rounds)
-            tables["documents"].append(report.table(_counted(options.documents), options.documents, runs))
-        for count in _memory_counts(options) if "memory" in cases else ():
-            runs = arena.run(count, both[:1], 1)
-            tables["memory"].append(report.table(f"memory, {_counted(count)}", count, runs))
+            with found.failing("documents"):
+                runs = arena.run(options.documents, both, options.rounds)
+                found.tables["documents"].append(report.table(_counted(options.documents), options.documents, runs))
         if "peers" in cases:
-            everybody, missing = _with_peers(both, folder, options)
-            runs = arena.run(options.peers, everybody, 1)
-            tables["peers"].append(report.table(_counted(options.peers), options.peers, runs, note=_PEERS_NOTE))
+            with found.failing("peers"):
+                everybody, found.missing = _with_peers(both, folder, options)
+                runs = arena.run(options.peers, everybody, 1)
+                found.tables["peers"].append(
+                    report.table(_counted(options.peers), options.peers, runs, note=_PEERS_NOTE)
+                )
+        for count in _memory_counts(options) if "memory" in cases else ():
+            with found.failing("memory"):
+                runs = arena.run(count, both[:1], 1)
+                found.tables["memory"].append(report.table(f"memory, {_counted(count)}", count, runs))
     finally:
         emulator.kill()  # it holds nothing to keep
-    return missing
 
 
 def _with_peers(both: Sequence[Contestant], folder: Path, options: argparse.Namespace) -> tuple[list[Contestant], str]:

@@ -60,6 +60,7 @@ class Arena:
             CommandFailed: when one that must not did fail, or restored something else than there was.
         """
         project = f"bench-source-{count}"
+        self._forget(project)  # what a case that failed has left
         database.fill(self.address, project, count)
         expected = database.state_of(self.address, project)
         if expected.documents != count:

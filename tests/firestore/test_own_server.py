@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import grpc
+import grpc.aio
 import pytest
 from google.cloud.firestore_v1.types import firestore as types
 from google.cloud.firestore_v1.types import query
@@ -268,13 +269,13 @@ async def test_a_call_that_its_client_gave_up_is_not_done_later(wire: Wire, fire
 
 
 async def test_a_call_is_delayed(wire: Wire, firestore_server: FirestoreServer) -> None:
-    firestore_server.faults.delay("Commit", 0.3, times=1)
+    rule = firestore_server.faults.delay("Commit", 0.3, times=1)
     begun = time.monotonic()
     await wire.put("c/1")
-    slow, begun = time.monotonic() - begun, time.monotonic()
+    assert time.monotonic() - begun >= 0.3
     await wire.put("c/2")
-    assert slow >= 0.3
-    assert time.monotonic() - begun < 0.3
+    assert rule.times == 0
+    assert await wire.paths(wire.everything()) == ["c/1", "c/2"]
 
 
 async def test_each_stream_has_its_own_throttle(wire: Wire, firestore_server: FirestoreServer) -> None:
@@ -282,13 +283,11 @@ async def test_each_stream_has_its_own_throttle(wire: Wire, firestore_server: Fi
     firestore_server.faults.documents_a_second = 200
     begun = time.monotonic()
     async with anyio.create_task_group() as group:
-        for _ in range(3):
+        for _ in range(8):
             group.start_soon(wire.paths, wire.everything())
-    assert 0.5 <= time.monotonic() - begun < 1.6
+    assert 0.5 <= time.monotonic() - begun < 4  # with one throttle for all of them it is five seconds
     firestore_server.faults.clear()
-    begun = time.monotonic()
-    await wire.paths(wire.everything())
-    assert time.monotonic() - begun < 0.5
+    assert firestore_server.faults.documents_a_second is None
 
 
 # -- the log, and the server itself --------------------------------------------------------------------
@@ -323,8 +322,14 @@ async def test_a_server_may_be_stopped_and_started_again_where_it_was(throwaway:
             await wire.put("c/2")
     await anyio.to_thread.run_sync(throwaway.start, int(here.address.partition(":")[2]))
     assert throwaway.address == here.address
-    async with wired(here) as wire:
-        assert await wire.value("c/1") == 1
+    with anyio.fail_after(30):
+        while True:  # grpc lets some time pass before it tries an address again that refused it
+            try:
+                async with wired(here) as wire:
+                    assert await wire.value("c/1") == 1
+                break
+            except grpc.aio.AioRpcError:
+                await anyio.sleep(0.1)
     await anyio.to_thread.run_sync(throwaway.stop)
     await anyio.to_thread.run_sync(throwaway.stop)
 

@@ -32,26 +32,39 @@ def open_transactions(target: FirestoreTarget) -> int:
     return len(target.server.database(f"projects/{target.project}/databases/(default)").transactions)
 
 
-async def test_five_hundred_writes_are_one_transaction_and_one_more_is_refused(
+async def test_a_commit_has_five_hundred_writes_with_the_locks_own_and_one_more_is_refused(
     firestore_target: FirestoreTarget,
 ) -> None:
     async with handler_of(firestore_target) as handler, handler.lock.hold(timeout=5, waiting=ignore):
-        with pytest.raises(DatabaseError, match=r"501 writes, and 500 are the most.*no_transaction = True.*@batches"):
-            await put(handler, *(f"things/{number}" for number in range(501)))
+        with pytest.raises(
+            DatabaseError, match=r"501 writes, 1 of them .*, and 500 are the most.*no_transaction.*@batches"
+        ):
+            await put(handler, *(f"things/{number}" for number in range(500)))
         assert await found(firestore_target) == {}
+        await put(handler, *(f"things/{number}" for number in range(499)))
+    assert len(await found(firestore_target)) == 499
+
+
+@only_own
+async def test_no_commit_on_the_wire_has_more_than_five_hundred_writes(firestore_target: FirestoreTarget) -> None:
+    async with handler_of(firestore_target) as handler:
         await put(handler, *(f"things/{number}" for number in range(500)))
-    assert len(await found(firestore_target)) == 500
+        with pytest.raises(DatabaseError, match="501 writes, and 500"):
+            await put(handler, *(f"things/{number}" for number in range(501)))
+    assert firestore_target.server
+    assert max(call.writes for call in firestore_target.server.calls if call.method == "Commit") == 500
 
 
-async def test_a_history_of_any_length_is_written_at_once(firestore_target: FirestoreTarget) -> None:
+async def test_a_history_too_long_for_one_commit_is_refused_with_the_way_out(firestore_target: FirestoreTarget) -> None:
     async with handler_of(firestore_target) as handler:
 
         async def work(transaction: Any) -> None:
-            for number in range(600):
+            for number in range(501):
                 await handler.schema_version.keep_note(transaction, f"number:{number}", number)
 
-        await handler.run(work, TRANSACTION)
-        assert await handler.schema_version.note("number:599") == 599
+        with pytest.raises(DatabaseError, match=r"501 of them for the history.*in steps"):
+            await handler.run(work, TRANSACTION)
+        assert await handler.schema_version.note("number:0") is None
 
 
 async def test_more_than_a_request_may_hold_is_refused_with_the_way_out(firestore_target: FirestoreTarget) -> None:
