@@ -103,12 +103,8 @@ def emulator_address(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def own_firestore() -> Iterator[FirestoreServer]:
-    server = FirestoreServer()
-    server.start()
-    try:
+    with FirestoreServer() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

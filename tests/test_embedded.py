@@ -18,6 +18,7 @@ import anyio
 import pytest
 
 from msr_async.errors import DatabaseError, ToolMissing
+from msr_async.testing import serving
 from msr_async.testing.embedded import EmbeddedPostgres, find_postgres
 from tests.support.servers import Servers
 
@@ -125,9 +126,8 @@ async def test_several_start_at_once_and_know_nothing_of_each_other() -> None:
 
 async def test_a_port_that_was_taken_meanwhile_is_left_to_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     async with EmbeddedPostgres(options=FAST) as first:
-        free = EmbeddedPostgres.__init__.__globals__["_free_port"]
-        offers = [first.port, free()]
-        monkeypatch.setattr("msr_async.testing.embedded._free_port", lambda: offers.pop(0))
+        offers = [first.port, serving.free_port()]
+        monkeypatch.setattr(serving, "free_port", lambda: offers.pop(0))
         async with EmbeddedPostgres(options=FAST) as second:
             assert second.port != first.port
             assert second.run("psql", "-XAtc", "SELECT 2").strip() == "2"

@@ -19,6 +19,7 @@ import pytest
 
 from msr_async.errors import DatabaseError, ToolMissing
 from msr_async.testing import emulator as module
+from msr_async.testing import serving
 from msr_async.testing.emulator import FirestoreEmulator, find_emulator, find_java
 from tests.support.firestore import require_emulator, running_elsewhere
 
@@ -38,8 +39,8 @@ def needed() -> None:
 
 
 @pytest.fixture
-def temporary(needed: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder of the test's own, so that leftovers are seen."""
+def temporary(needed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temporary folder of the test's own, so that leftovers are seen; made after `tmp_path`, which is not to be in it."""
     with tempfile.TemporaryDirectory(prefix="msr-test-") as name:
         monkeypatch.setattr("tempfile.tempdir", name)
         yield Path(name)
@@ -178,9 +179,22 @@ def test_one_that_does_not_start_shows_the_end_of_what_it_said(
     assert list(temporary.iterdir()) == []
 
 
+def test_one_that_never_gets_ready_is_given_up_and_shows_what_it_said(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = tmp_path / "starts"
+    fake = program(tmp_path / "java", f"#!/bin/sh\necho once >> {starts}\necho 'still loading'\nexec sleep 100\n")
+    monkeypatch.setenv("MSR_JAVA", str(fake))
+    monkeypatch.setattr(serving, "START_DEADLINE", 0.5)
+    with pytest.raises(DatabaseError, match=r"did not start(?s:.*)still loading"):
+        FirestoreEmulator(jar=sdk(tmp_path)).start()
+    assert starts.read_text() == "once\n"
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_port_that_is_taken_is_named_at_once(temporary: Path) -> None:
     with socket.socket() as taken:
-        taken.bind((module.HOST, 0))
+        taken.bind((serving.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(DatabaseError, match=rf"port {port} of 127\.0\.0\.1 is taken"):
@@ -218,8 +232,8 @@ async def test_a_port_that_was_taken_meanwhile_is_left_to_its_owner(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with FirestoreEmulator() as first:
-        offers = [int(first.address.rpartition(":")[2]), module._free_port()]
-        monkeypatch.setattr(module, "_free_port", lambda: offers.pop(0))
+        offers = [int(first.address.rpartition(":")[2]), serving.free_port()]
+        monkeypatch.setattr(serving, "free_port", lambda: offers.pop(0))
         async with FirestoreEmulator() as second:
             assert offers == []
             assert second.address != first.address
@@ -341,7 +355,7 @@ def test_tests_use_the_emulator_that_the_variable_names(
 
 
 def test_an_address_where_nobody_answers_fails_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"127.0.0.1:{module._free_port()}"
+    address = f"127.0.0.1:{serving.free_port()}"
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", address)
     with pytest.raises(pytest.fail.Exception, match=f"names {address}, where no emulator answers"):
         running_elsewhere()

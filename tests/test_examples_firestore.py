@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from msr_async.testing.emulator import FirestoreEmulator
 from tests.support.firestore import FirestoreTarget, target
 from tests.support.scripts import run, script_environment
 
@@ -60,8 +59,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(firestore_emulator: FirestoreEmulator, one_loop: None, tmp_path: Path) -> Stage:
-    here = target(firestore_emulator.address, None)
+async def stage(emulator_address: str, one_loop: None, tmp_path: Path) -> Stage:
+    here = target(emulator_address, None)
     made = Stage(folder=tmp_path, target=here, production=here.project, development=f"{here.project}-dev")
     await made.write(made.production, SHOP)
     await made.write(made.development, {"users/rubbish": {"x": 1}, "kept/1": {"x": 1}})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 import pytest
 
-from msr_async.shielding import in_thread, to_its_end, undisturbed, within
+from msr_async.shielding import in_thread, patiently, to_its_end, undisturbed, within
 
 
 async def work(done: list[str]) -> str:
@@ -62,6 +65,112 @@ async def test_an_error_comes_out_as_it_is() -> None:
 
     with pytest.raises(ValueError, match="no"):
         await to_its_end(fail())
+
+
+@pytest.mark.parametrize("shielded", [undisturbed, to_its_end], ids=lambda shielded: shielded.__name__)
+@pytest.mark.parametrize("kind", [ValueError, TimeoutError, asyncio.CancelledError])
+async def test_a_cancellation_is_not_lost_where_the_work_fails(
+    shielded: Callable[[Coroutine[Any, Any, str]], Awaitable[object]], kind: type[BaseException]
+) -> None:
+    async def fail() -> str:
+        await anyio.sleep(0.05)
+        raise kind("no")
+
+    async def run() -> None:
+        with contextlib.suppress(Exception):  # as one that tries again, or cleans up as well as it can
+            await shielded(fail())
+        reached.append("behind it")
+
+    reached: list[str] = []
+    task = asyncio.ensure_future(run())
+    await anyio.sleep(0.01)
+    task.cancel("somebody's")
+    with pytest.raises(asyncio.CancelledError, match="somebody's") as caught:
+        await task
+    assert reached == []
+    assert isinstance(caught.value.__cause__, kind)
+    assert str(caught.value.__cause__) == "no"
+
+
+async def test_a_time_limit_is_told_where_the_work_fails_after_it() -> None:
+    async def fail() -> None:
+        await anyio.sleep(0.05)
+        raise ValueError("no")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await to_its_end(fail())
+
+
+async def test_work_without_a_deadline_is_waited_for_when_its_task_is_cancelled_and_then_again() -> None:
+    done: list[str] = []
+    assert await patiently(0.001, work(done)) == "answer"  # nobody cancels it: it may take its time
+    task = asyncio.ensure_future(patiently(5, work(done)))
+    for _ in range(2):
+        await anyio.sleep(0.01)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == ["done", "done"]
+
+
+async def test_a_cancelled_scope_is_told_as_soon_as_work_without_a_deadline_is_over() -> None:
+    done: list[str] = []
+    with anyio.move_on_after(0.01) as scope:
+        await patiently(5, work(done))
+        done.append("behind it")
+    assert scope.cancelled_caught
+    assert done == ["done"]
+
+
+async def test_work_without_a_deadline_is_done_in_a_scope_that_is_cancelled_already() -> None:
+    done: list[str] = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await patiently(5, work(done))
+    assert scope.cancelled_caught
+    assert done == ["done"]
+
+
+@pytest.mark.parametrize("how", ["the task", "a scope"])
+async def test_work_that_goes_on_for_too_long_after_a_cancellation_is_cut(how: str) -> None:
+    ended: list[str] = []
+
+    async def never() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            ended.append("cut")
+
+    async def run() -> None:
+        with scope:
+            await patiently(0.05, never())
+
+    scope = anyio.CancelScope()
+    task = asyncio.ensure_future(run())
+    await anyio.sleep(0.01)
+    {"the task": task.cancel, "a scope": scope.cancel}[how]()
+    await anyio.sleep(0.02)
+    assert ended == []
+    with anyio.fail_after(5):
+        await asyncio.wait({task})
+    assert ended == ["cut"]
+    assert (task.cancelled(), scope.cancelled_caught) == (how == "the task", how == "a scope")
+
+
+async def test_an_error_of_work_without_a_deadline_comes_out_and_a_cancellation_comes_first() -> None:
+    async def fail() -> None:
+        await anyio.sleep(0.05)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await patiently(5, fail())
+    task = asyncio.ensure_future(patiently(5, fail()))
+    await anyio.sleep(0.01)
+    task.cancel("somebody's")
+    with pytest.raises(asyncio.CancelledError, match="somebody's") as caught:
+        await task
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 async def test_a_cancelled_scope_lets_work_with_a_deadline_end() -> None:

@@ -16,7 +16,9 @@ T = TypeVar("T")
 _BACKEND = "anyio._backends._asyncio"
 
 
-async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, asyncio.CancelledError | None]:
+async def undisturbed(
+    work: Coroutine[Any, Any, T] | asyncio.Task[T],
+) -> tuple[T, asyncio.CancelledError | None]:
     """Await work that has a deadline of its own.
 
     anyio's shield keeps out the cancellation of anyio's own scopes only; `asyncio.timeout`, `asyncio.run` after Ctrl-C
@@ -24,6 +26,9 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, asyncio.Cancelle
 
     Returns:
         The work's answer, and the cancellation that came meanwhile, for the caller to raise.
+
+    Raises:
+        CancelledError: that cancellation, where the work failed: its error is the cause.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -33,7 +38,12 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, asyncio.Cancelle
                 await asyncio.wait({task})
             except asyncio.CancelledError as error:
                 cancelled = error
-    return task.result(), cancelled
+    try:
+        return task.result(), cancelled
+    except BaseException as error:
+        if cancelled is None:
+            raise
+        raise cancelled from error
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
@@ -42,6 +52,23 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return answer
+
+
+async def patiently(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The same for work without a deadline: a cancellation, a scope's too, leaves it so many seconds at most."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError as cancelled:
+        end = asyncio.get_running_loop().call_later(seconds, task.cancel)
+        try:
+            await undisturbed(task)
+        except BaseException as error:
+            raise cancelled from error
+        finally:
+            end.cancel()
+        raise
+    return task.result()
 
 
 async def within(seconds: float, work: Callable[[], Awaitable[object]]) -> bool:

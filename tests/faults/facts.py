@@ -49,6 +49,14 @@ def wait_until_asleep(database: Database, deadline: float = 30.0) -> None:
         time.sleep(_PAUSE)
 
 
+def wait_until_locked(database: Database, deadline: float = 30.0) -> None:
+    """Wait until somebody holds an advisory lock in this database, as a run does from its lock to its end."""
+    end = time.monotonic() + deadline
+    while database.sql(_LOCKS) == "0":
+        assert time.monotonic() < end, "nobody took the lock"
+        time.sleep(_PAUSE)
+
+
 def seconds_until_free(database: Database, deadline: float) -> float:
     """How long it takes until nobody holds an advisory lock in this database."""
     started = time.monotonic()

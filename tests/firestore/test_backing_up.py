@@ -7,7 +7,6 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,11 @@ from msr_async.firestore import reading, wire
 from msr_async.firestore.backup import FirestoreBackup
 from msr_async.firestore.handler import FirestoreHandler
 from msr_async.firestore.names import Home, collection_id, order_key
-from msr_async.framing import framed, rows_in
-from msr_async.models import DatabaseInfo, Manifest, Selection
+from msr_async.framing import rows_in
+from msr_async.models import Manifest, Selection
 from msr_async.storage import LocalStorage
+from tests.support.firestore import FirestoreTarget, commit, opening
+from tests.support.firestore_carrying import describe
 from tests.support.firestore_cutting import CutClients
 from tests.support.firestore_server import FirestoreServer
 
@@ -42,17 +43,10 @@ Open = Callable[..., CutClients]
 
 
 @pytest.fixture
-async def opened(firestore_target: Any) -> AsyncIterator[Open]:
-    """Opens clients of the test's own database, whose streams are cut as the arguments say."""
-    async with AsyncExitStack() as stack:
-
-        def open_clients(cuts: Sequence[int] = (), **options: Any) -> CutClients:
-            home = Home(project=firestore_target.project, database="(default)")
-            clients = CutClients(home, firestore_target.address, cuts, **options)
-            stack.push_async_callback(clients.close)
-            return clients
-
-        yield open_clients
+async def opened(firestore_target: FirestoreTarget) -> AsyncIterator[Open]:
+    """Opens clients whose streams are cut as the arguments say."""
+    async with opening(firestore_target, CutClients) as opens:
+        yield opens
 
 
 @pytest.fixture
@@ -78,30 +72,12 @@ LOCKS = ["schema_version_lock/lock", "schema_version_lock/heartbeat", "schema_ve
 
 
 async def write(clients: CutClients, paths: Sequence[str], number: int = 0) -> None:
-    body = Document(fields={"number": Value(integer_value=number), "text": Value(string_value="x" * 100)})
-    content = [framed(clients.home.name(path).encode()) + body.SerializeToString() for path in paths]
-    request = wire.batch(clients.home.path, [wire.update(item) for item in content])
-    await clients.unary("Commit")(request, metadata=clients.metadata, timeout=30)
+    await commit(clients, paths, {"number": Value(integer_value=number), "text": Value(string_value="x" * 100)})
 
 
 def backup_of(clients: CutClients, **settings: Any) -> FirestoreBackup:
-    async def describe() -> DatabaseInfo:
-        return source(clients)
-
     options: dict[str, Any] = {"max_batch_bytes": 4_000_000, "ramp_up": None, "max_reads": None, "max_writes": None}
-    return FirestoreBackup(lambda: clients, describe, **{**options, "limits": FAST, **settings})
-
-
-def source(clients: CutClients) -> DatabaseInfo:
-    return DatabaseInfo(
-        kind="firestore",
-        name=f"{clients.home.project}/(default)",
-        host=clients.host,
-        identity=f"firestore:{clients.host}:{clients.home.path}",
-        server_version="",
-        environment=None,
-        empty=False,
-    )
+    return FirestoreBackup(lambda: clients, lambda: describe(clients), **{**options, "limits": FAST, **settings})
 
 
 async def make(
@@ -119,7 +95,7 @@ async def make(
         storage=storage,
         name="b.msrbak",
         config=config,
-        source=source(clients),
+        source=await describe(clients),
         history=(),
         complete=complete,
         emit=Emitter(),
@@ -286,6 +262,33 @@ def _meant(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return (not include or any(said[item] for item in include)) and not any(said[item] for item in exclude)
 
 
+@pytest.mark.parametrize(
+    ("include", "found"),
+    [
+        (f"c/{'d' * 1500}", [f"c/{'d' * 1500}", f"c/{'d' * 1500}/s/x"]),
+        ("k" * 1500, [f"{'k' * 1500}/__id5__", f"{'k' * 1500}/x"]),
+    ],
+    ids=["document", "collection"],
+)
+async def test_what_has_the_longest_name_can_be_selected_alone_and_left_out(
+    clients: CutClients, storage: LocalStorage, include: str, found: list[str]
+) -> None:
+    long, longer = "d" * 1500, "k" * 1500
+    here = [
+        *(f"c/{long}{more}" for more in ("", "/s/x")),
+        f"c/{'d' * 1499}e",
+        f"{longer}/__id5__",
+        f"{longer}/x",
+        "l/x",
+    ]
+    await write(clients, here)
+    manifest = await make(backup_of(clients), clients, storage, include=[include])
+    assert paths_in(clients, storage, manifest) == found
+    storage.path("b.msrbak").unlink()
+    manifest = await make(backup_of(clients), clients, storage, exclude=[include])
+    assert paths_in(clients, storage, manifest) == [path for path in here if path not in found]
+
+
 async def test_what_undoes_migrations_is_no_selection(clients: CutClients) -> None:
     for selection in (Selection(include=("users",)), Selection(exclude=("users",))):
         with pytest.raises(BackupFailed, match=r"holds all documents.*Leave include and exclude out"):
@@ -349,12 +352,8 @@ async def test_an_emulator_that_was_started_anew_in_between_is_found_out(opened:
 @pytest.fixture
 def server() -> Iterator[FirestoreServer]:
     """One that a test may stop, and start anew without anything in it."""
-    server = FirestoreServer()
-    server.start()
-    try:
+    with FirestoreServer() as server:
         yield server
-    finally:
-        server.stop()
 
 
 async def backed_up_while(
@@ -363,8 +362,7 @@ async def backed_up_while(
     """What a backup ends with, when in its middle something happens to the server; within ten seconds."""
     clients = CutClients(Home(project="test-dying", database="(default)"), server.address)
     many = [f"c/{number:05}" for number in range(3000)]
-    for start in range(0, 3000, 500):
-        await write(clients, many[start : start + 500])
+    await write(clients, many)
     server.faults.documents_a_second = 2000
     limits = reading.Limits(stream=5, patience=2, first_delay=0.01, longest_delay=0.1)
     ended: list[MsrError] = []
@@ -437,11 +435,9 @@ class _Refusing:
 
 
 @pytest.fixture
-async def uncountable(firestore_target: Any) -> AsyncIterator[Uncountable]:
-    home = Home(project=firestore_target.project, database="(default)")
-    clients = Uncountable(home, firestore_target.address)
-    yield clients
-    await clients.close()
+async def uncountable(firestore_target: FirestoreTarget) -> AsyncIterator[Uncountable]:
+    async with opening(firestore_target, Uncountable) as opens:
+        yield opens()
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INVALID_ARGUMENT])

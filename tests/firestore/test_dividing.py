@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,12 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msr_async.errors import DatabaseError
-from msr_async.firestore import dividing, reading, wire
+from msr_async.firestore import dividing, reading
 from msr_async.firestore.clients import Clients
 from msr_async.firestore.names import EVERYTHING, Home, KeyRange, bridged, order_key, scope_of, under
-from msr_async.framing import framed
 from msr_async.models import Selection
-from tests.support.firestore import only_own
+from tests.support.firestore import commit, only_own, opening
 
 Request: Any = types.PartitionQueryRequest.pb()
 Response: Any = types.PartitionQueryResponse.pb()
@@ -68,20 +66,8 @@ class Partitioning(Clients):
 
 @pytest.fixture
 async def opened(firestore_target: Any) -> AsyncIterator[Callable[..., Partitioning]]:
-    async with AsyncExitStack() as stack:
-
-        def open_clients(**options: Any) -> Partitioning:
-            home = Home(project=firestore_target.project, database="(default)")
-            clients = Partitioning(home, firestore_target.address, **options)
-            stack.push_async_callback(clients.close)
-            return clients
-
-        yield open_clients
-
-
-async def write(clients: Clients, paths: Sequence[str]) -> None:
-    writes = [wire.update(framed(clients.home.name(path).encode())) for path in paths]
-    await clients.unary("Commit")(wire.batch(clients.home.path, writes), metadata=clients.metadata, timeout=30)
+    async with opening(firestore_target, Partitioning) as opens:
+        yield opens
 
 
 def sizes_of(pieces: Sequence[KeyRange], paths: Sequence[str]) -> list[int]:
@@ -119,7 +105,7 @@ async def test_a_server_that_wants_a_collection_is_asked_for_each(opened: Callab
         partitions={"a": ["a/2", "z/1/a/3"], "b": [], "missing": ["missing/1"]},
         refusal=grpc.StatusCode.INVALID_ARGUMENT,
     )
-    await write(clients, ["a/1", "a/2", "b/1", "missing/x/below/y"])
+    await commit(clients, ["a/1", "a/2", "b/1", "missing/x/below/y"])
     moment = await reading.now(clients)
     pieces = await dividing.ranges(clients, [EVERYTHING], [100], read_time=moment, least=1)
     assert pieces == EVERYTHING.cut(["a/2", "missing/1", "z/1/a/3"])
@@ -128,7 +114,7 @@ async def test_a_server_that_wants_a_collection_is_asked_for_each(opened: Callab
 
 async def test_a_server_that_has_no_partitions_is_counted_off(opened: Callable[..., Partitioning]) -> None:
     clients = opened(partitions={}, refusal=grpc.StatusCode.UNIMPLEMENTED)
-    await write(clients, [*NAMES, "schema_version_lock/lock", "z/1"])
+    await commit(clients, [*NAMES, "schema_version_lock/lock", "z/1"])
     moment = await reading.now(clients)
     pieces = await dividing.ranges(clients, [EVERYTHING], [122], read_time=moment, least=30)
     assert sizes_of(pieces, NAMES) == [30, 31, 30, 29]
@@ -137,7 +123,7 @@ async def test_a_server_that_has_no_partitions_is_counted_off(opened: Callable[.
 
 async def test_counting_off_goes_on_from_range_to_range(opened: Callable[..., Partitioning]) -> None:
     clients = opened(partitions={}, refusal=grpc.StatusCode.UNIMPLEMENTED)
-    await write(clients, [*NAMES, *(f"d/{number}" for number in range(50))])
+    await commit(clients, [*NAMES, *(f"d/{number}" for number in range(50))])
     whole = [KeyRange(start="c/000", end="c/070"), KeyRange(start="c/090")]
     moment = await reading.now(clients)
     pieces = await dividing.ranges(clients, whole, [70, 80], read_time=moment, least=50)
@@ -147,7 +133,7 @@ async def test_counting_off_goes_on_from_range_to_range(opened: Callable[..., Pa
 
 async def test_a_collection_that_the_server_does_not_partition_is_not_cut(opened: Callable[..., Partitioning]) -> None:
     clients = opened(partitions={"b": ["b/1"]}, refusal=grpc.StatusCode.INVALID_ARGUMENT)
-    await write(clients, ["a/1", "b/1"])
+    await commit(clients, ["a/1", "b/1"])
     moment = await reading.now(clients)
     assert await dividing.ranges(clients, [EVERYTHING], [10**6], read_time=moment) == EVERYTHING.cut(["b/1"])
 
@@ -175,11 +161,10 @@ async def test_cuts_outside_of_a_selection_do_not_thin_it_out(opened: Callable[.
 @pytest.mark.parametrize("kindless", [False, True])
 async def test_a_real_server_partitions_what_it_holds(firestore_target: Any, kindless: bool) -> None:
     firestore_target.server.kindless_partitions = kindless
-    home = Home(project=firestore_target.project, database="(default)")
-    clients = Clients(home, emulator=firestore_target.address)
+    clients = Clients(firestore_target.home, emulator=firestore_target.address)
     names = [f"c/{number:04}" for number in range(450)]
-    await write(clients, names)
-    await write(clients, [f"c/0001/inner/{number:04}" for number in range(450)])
+    await commit(clients, names)
+    await commit(clients, [f"c/0001/inner/{number:04}" for number in range(450)])
     every = sorted([*names, *(f"c/0001/inner/{number:04}" for number in range(450))], key=order_key)
     moment = await reading.now(clients)
     pieces = await dividing.ranges(clients, [EVERYTHING], [900], read_time=moment, least=200)

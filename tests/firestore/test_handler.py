@@ -114,6 +114,27 @@ def test_a_url_says_it_all(url: str, expected: tuple[str, str, str | None]) -> N
 
 
 @pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"database": None, "emulator": None, "credentials": None, "max_reads": None},
+            ("my-project", "orders", EMULATOR),
+        ),
+        ({"emulator": None, "credentials": None}, ("my-project", "orders", EMULATOR)),
+        ({"database": "other"}, ("my-project", "other", EMULATOR)),
+        ({"emulator": "127.0.0.1:1"}, ("my-project", "orders", "127.0.0.1:1")),
+    ],
+)
+def test_a_setting_goes_before_the_url_unless_it_is_none(
+    settings: dict[str, Any], expected: tuple[str, str, str | None]
+) -> None:
+    url = f"firestore://my-project/orders?emulator={EMULATOR}&credentials=key.json"
+    handler = FirestoreHandler.from_url(url, **settings)
+    assert said(handler) == expected
+    assert handler._credentials == "key.json"
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql://my-project",

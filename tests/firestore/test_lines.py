@@ -287,6 +287,21 @@ def test_a_document_of_another_database_is_refused() -> None:
         at.part(other)
 
 
+@pytest.mark.parametrize("path", ["lock", "heartbeat", "restore", "lock/inner/x"])
+@pytest.mark.parametrize("include", [[], ["schema_version_lock"]])
+def test_the_librarys_own_documents_are_refused(path: str, include: list[str]) -> None:
+    at = placing([part("", "")], about(include=include))
+    with pytest.raises(
+        ValueError, match=f"'schema_version_lock/{path}' is the migration lock's own; .* leave this line"
+    ):
+        at.part(row(f"schema_version_lock/{path}"))
+
+
+def test_what_only_looks_like_the_librarys_own_is_taken() -> None:
+    at = placing([part("", "")], about())
+    assert [at.part(row(path)) for path in ("a/b/schema_version_lock/lock", "schema_version_locks/lock")] == [0, 0]
+
+
 def test_a_document_that_the_patterns_do_not_mean_is_refused() -> None:
     at = placing([part("", "")], about(include=["shop_*"]))
     assert at.part(row("shop_a/1")) == 0

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import grpc
 import pytest
 
-from msr_async import ConnectionLost, DatabaseError, LockInfo, LockNotAcquired, PermissionMissing
+from msr_async import ConnectionFailed, ConnectionLost, DatabaseError, LockInfo, LockNotAcquired, PermissionMissing
+from msr_async.firestore import FirestoreHandler, lease
 from msr_async.firestore import lock as lock_module
+from msr_async.firestore.lock import FirestoreLock
 from tests.firestore.opened import TRANSACTION, found, handler_of, ignore, put
 from tests.support.firestore import FirestoreTarget, only_own
 
@@ -238,6 +242,67 @@ async def test_taking_what_must_not_be_written_is_told_at_once(firestore_target:
         ):
             async with handler.lock.hold(timeout=60, waiting=ignore):
                 pass
+
+
+async def looking(lock: FirestoreLock) -> None:
+    await lock.status()
+
+
+async def taking(lock: FirestoreLock) -> None:
+    async with lock.hold(timeout=60, waiting=ignore):
+        pass
+
+
+async def releasing(lock: FirestoreLock) -> None:
+    await lock.release()
+
+
+ASKING = pytest.mark.parametrize("ask", [looking, taking, releasing], ids=lambda ask: ask.__name__)
+
+
+@ASKING
+async def test_where_nothing_listens_the_first_question_says_so_at_once(
+    one_loop: None, ask: Callable[[FirestoreLock], Awaitable[None]]
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        async with FirestoreHandler("test-nobody", emulator=address) as handler:
+            begun = time.monotonic()
+            with pytest.raises(
+                ConnectionFailed,
+                match=rf"^{ask.__name__.title()}.* the migration lock: the emulator at {address} cannot be reached .*Start",
+            ):
+                await ask(handler.lock)
+            assert time.monotonic() - begun < 5
+
+
+@ASKING
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(Code.UNAVAILABLE, "cannot be reached"), (Code.DEADLINE_EXCEEDED, "did not answer in time")],
+    ids=["unavailable", "silent"],
+)
+@only_own
+async def test_a_server_that_never_answers_its_first_question_is_told_as_one_of_connecting(
+    firestore_target: FirestoreTarget,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[FirestoreLock], Awaitable[None]],
+    code: grpc.StatusCode,
+    words: str,
+) -> None:
+    assert firestore_target.server
+    monkeypatch.setattr(lease, "TIMEOUT", 0.2)
+    rule = firestore_target.server.faults.fail("BatchGetDocuments", code, times=float("inf"))
+    async with handler_of(firestore_target) as handler:
+        with pytest.raises(ConnectionFailed, match=rf"the emulator at {firestore_target.address} {words}"):
+            await ask(handler.lock)
+        rule.times = 2
+        await ask(handler.lock)  # what passes is asked again
+        rule.times = float("inf")
+        with pytest.raises(DatabaseError) as caught:  # what was there once is not at the wrong address
+            await ask(handler.lock)
+    assert not isinstance(caught.value, ConnectionFailed)
 
 
 @only_own

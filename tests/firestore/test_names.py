@@ -8,7 +8,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from msr_async import ConfigError
@@ -26,6 +26,8 @@ from msr_async.firestore.names import (
     under,
 )
 from msr_async.models import Selection
+from tests.support.firestore_server.refusing import Refused
+from tests.support.firestore_server.values import check_path
 
 NUMERIC = st.one_of(st.integers(-3, 3), st.sampled_from([-(2**63), 2**63 - 1, 10])).filter(bool)
 IDS = st.one_of(
@@ -96,6 +98,84 @@ def test_under_a_numeric_id_is_only_what_is_its_own(top: str) -> None:
     """It has no text that could come right behind it."""
     paths = {*IN_ORDER, top, f"{top}/s/x", "c/__id-1__", "c/__id1__"}
     assert {path for path in paths if path in under(top)} == {path for path in paths if beneath(path, top)}
+
+
+LAST = "\U0010ffff"
+SIGNS = st.sampled_from(
+    ["\0", "-", ".", "0", "^", "_", "a", "\x7f", "\x80", "\u07ff", "\ud7ff", "\ue000", "\uffff", LAST]
+)
+
+
+@st.composite
+def longest_ids(draw: st.DrawFn) -> str:
+    """Of 1,500 bytes, with anything at their ends."""
+    head = draw(st.text(SIGNS, max_size=3) | st.sampled_from(["__", "__id5_^", ".-"]))
+    tail = draw(st.text(SIGNS, max_size=3))
+    fill = draw(st.sampled_from(["a", LAST]))
+    room = 1500 - len(f"{head}{tail}".encode())
+    width = len(fill.encode())
+    return f"{head}{fill * (room // width)}{'a' * (room % width)}{tail}"
+
+
+def valid(path: str) -> bool:
+    try:
+        check_path(path)
+    except Refused:
+        return False
+    return True
+
+
+@given(place=st.integers(0, 3), id=longest_ids(), near=longest_ids(), sign=SIGNS, length=st.integers(0, 1500))
+def test_under_the_longest_id_ends_at_one_that_a_server_takes(
+    place: int, id: str, near: str, sign: str, length: int
+) -> None:
+    segments = ["c", "d", "s", "e"]
+    top = "/".join([*segments[:place], id])
+    assume(valid(top if place % 2 else f"{top}/x"))
+    found = under(top)
+    assert valid(found.start)
+    assert not found.end or valid(found.end)
+    others = [
+        [*segments[:place], other, "x", "y", "z"] for other in (id, near, id[:length] + sign, id[:length], f"{id}a")
+    ]
+    for other in others:
+        path = "/".join(other[: 2 if place < 2 else 4])
+        assert not valid(path) or (path in found) == beneath(path, top)
+
+
+@pytest.mark.parametrize(
+    ("top", "end"),
+    [
+        (f"c/{'a' * 1499}", f"c/{'a' * 1499}\0"),
+        (f"c/{'a' * 1500}", f"c/{'a' * 1499}b"),
+        (f"c/{'ü' * 750}", f"c/{'ü' * 749}ý"),
+        (f"c/{'a' * 1499}.", f"c/{'a' * 1499}0"),
+        (f"c/{'a' * 1497}\ud7ff", f"c/{'a' * 1497}\ue000"),
+        (f"c/{'a' * 1499}\x7f", f"c/{'a' * 1498}b"),
+        (f"c/b{LAST * 374}aaa", f"c/b{LAST * 374}aab"),
+        (f"c/aaab{LAST * 374}", "c/aaac"),
+        (f"c/--.-{LAST * 374}", "c/--.."),
+        (f"c/.{'-' * 3}{LAST * 374}", "c/.--."),
+        (f"c/__^^{LAST * 374}", "c/__^_"),
+        (f"c/__{'a' * 1496}_^", f"c/__{'a' * 1496}_`"),
+        (f"c/d/{'e' * 1500}", f"c/d/{'e' * 1499}f/{MIN_ID}"),
+        (f"c/{LAST * 375}", f"c\0/{MIN_ID}"),
+        (f"c/d/{LAST * 375}", "c/d\0"),
+        (LAST * 375, ""),
+    ],
+    ids=range(16),
+)
+def test_what_follows_the_longest_ids(top: str, end: str) -> None:
+    assert under(top).end == end
+
+
+def test_a_collection_that_nothing_can_follow_can_be_left_out() -> None:
+    scope = scope_of(Selection(exclude=(LAST * 375, "a")))
+    assert [[path in item for item in scope.ranges] for path in (f"{LAST * 375}/x", f"{LAST * 374}/x", "a/x")] == [
+        [False, False, False],
+        [False, False, True],
+        [False, False, False],
+    ]
 
 
 def test_the_least_id_comes_before_every_other_one() -> None:

@@ -37,12 +37,8 @@ async def wire(made: FirestoreTarget) -> AsyncIterator[Wire]:
 @pytest.fixture
 def throwaway(one_loop: None) -> Iterator[FirestoreServer]:
     """A server that a test may stop."""
-    server = FirestoreServer()
-    server.start()
-    try:
+    with FirestoreServer() as server:
         yield server
-    finally:
-        server.stop()
 
 
 # -- production's limits -----------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,8 +21,7 @@ from msr_async.errors import ConnectionLost, DatabaseError, PermissionMissing
 from msr_async.firestore import reading, wire
 from msr_async.firestore.clients import Clients
 from msr_async.firestore.names import EVERYTHING, Home, KeyRange, order_key, under
-from msr_async.framing import framed
-from tests.support.firestore import FirestoreTarget, only_own
+from tests.support.firestore import FirestoreTarget, commit, only_own, opening
 from tests.support.firestore_cutting import CutClients
 
 Document: Any = documents.Document.pb()
@@ -35,17 +34,10 @@ Open = Callable[..., CutClients]
 
 
 @pytest.fixture
-async def opened(firestore_target: Any) -> AsyncIterator[Open]:
-    """Opens clients of the test's own database, whose streams are cut as the arguments say."""
-    async with AsyncExitStack() as stack:
-
-        def open_clients(cuts: Sequence[int] = (), **options: Any) -> CutClients:
-            home = Home(project=firestore_target.project, database="(default)")
-            clients = CutClients(home, firestore_target.address, cuts, **options)
-            stack.push_async_callback(clients.close)
-            return clients
-
-        yield open_clients
+async def opened(firestore_target: FirestoreTarget) -> AsyncIterator[Open]:
+    """Opens clients whose streams are cut as the arguments say."""
+    async with opening(firestore_target, CutClients) as opens:
+        yield opens
 
 
 @pytest.fixture
@@ -55,12 +47,7 @@ def clients(opened: Open) -> CutClients:
 
 async def write(clients: Clients, *paths: str, fields: Any = None, size: int = 0) -> None:
     """Documents with these fields, or one field of `size` bytes."""
-    body = Document(fields=fields or {"f": Value(bytes_value=b"x" * size)}).SerializeToString()
-    for start in range(0, len(paths), 300):
-        some = paths[start : start + 300]
-        content = [framed(clients.home.name(path).encode()) + body for path in some]
-        request = wire.batch(clients.home.path, [wire.update(item) for item in content])
-        await clients.unary("Commit")(request, metadata=clients.metadata, timeout=30)
+    await commit(clients, paths, fields or {"f": Value(bytes_value=b"x" * size)})
 
 
 async def read(clients: Clients, within: KeyRange = EVERYTHING, **options: Any) -> list[bytes]:

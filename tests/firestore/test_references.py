@@ -21,7 +21,7 @@ def content(**fields: Any) -> bytes:
 
 
 def redirected(given: bytes, target: Home = TARGET) -> Any:
-    return types.Document.deserialize(redirecting(SOURCE, target)(given))
+    return types.Document.deserialize(redirecting(SOURCE, target)([given])[0])
 
 
 def ref(path: str) -> Any:
@@ -61,17 +61,25 @@ def test_a_text_that_looks_like_a_reference_stays_and_so_do_bytes_and_names_of_f
     given = content(
         text=Value(string_value=path), raw=Value(bytes_value=path.encode()), **{path: Value(integer_value=1)}
     )
-    assert redirecting(SOURCE, TARGET)(given) is given
+    assert redirecting(SOURCE, TARGET)([given])[0] is given
 
 
 def test_a_document_without_references_is_not_even_copied() -> None:
     given = content(number=Value(integer_value=7))
-    assert redirecting(SOURCE, TARGET)(given) is given
+    assert redirecting(SOURCE, TARGET)([given])[0] is given
+
+
+def test_of_many_documents_only_those_with_references_are_touched() -> None:
+    plain, pointing = content(number=Value(integer_value=7)), content(to=ref(SOURCE.name("u/1")))
+    first, second, third = redirecting(SOURCE, TARGET)([plain, pointing, plain])
+    assert first is plain
+    assert third is plain
+    assert types.Document.deserialize(second).fields["to"].reference_value == TARGET.name("u/1")
 
 
 def test_the_documents_own_name_is_no_reference() -> None:
     given = types.Document.serialize(types.Document(name=SOURCE.name("u/1"), fields={"n": Value(integer_value=1)}))
-    assert redirecting(SOURCE, TARGET)(given) is given
+    assert redirecting(SOURCE, TARGET)([given])[0] is given
 
 
 def test_what_is_beside_a_redirected_reference_stays_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -315,6 +316,37 @@ async def test_cancelled_at_a_call_it_is_done_wholly_or_not_at_all(
         assert scope.cancelled_caught == (way == "scope")
         assert set(await found(firestore_target)) == written
         await put(handler, "things/b")
+
+
+@only_own
+async def test_cancelled_while_a_commit_fails_it_is_not_tried_again(firestore_target: FirestoreTarget) -> None:
+    assert firestore_target.server
+    async with handler_of(firestore_target) as handler:
+        committing = firestore_target.server.faults.hold("Commit")
+        tried = 0
+
+        async def work(transaction: Any) -> None:
+            nonlocal tried
+            tried += 1
+            await handler.db.document("things/a").get(transaction=transaction)
+            transaction.set(handler.db.document("things/b"), {"mine": True})
+
+        async def run() -> None:
+            for _ in range(2):
+                with suppress(DatabaseError):
+                    await handler.run(work, TRANSACTION)
+
+        task = asyncio.ensure_future(run())
+        await reached(committing)
+        async with firestore_target.client() as other:
+            await other.document("things/a").set({"theirs": True})  # so the commit fails
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+        committing.release()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert tried == 1
+        assert set(await found(firestore_target)) == {"a"}
 
 
 @only_own

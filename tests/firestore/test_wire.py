@@ -135,15 +135,18 @@ def test_a_name_is_found_wherever_it_stands() -> None:
     assert wire.name_of(fields) == ""
 
 
-@given(name=NAMES, other=NAMES, fields=FIELDS)
-def test_a_document_gets_another_name(name: str, other: str, fields: Any) -> None:
-    renamed = wire.renamed(made(name, fields).SerializeToString(), other)
-    assert Document.FromString(renamed) == made(other, fields)
+@given(name=NAMES, cut=st.integers(1, 40), into=NAMES, fields=FIELDS, created=TIMES)
+def test_a_document_gets_another_beginning_of_its_name(
+    name: str, cut: int, into: str, fields: Any, created: Any
+) -> None:
+    content = wire.content_of(made(name, fields, created).SerializeToString(), cut, into.encode())
+    assert Document.FromString(content) == made(into + name[cut:], fields)
 
 
-def test_a_document_without_a_name_gets_none() -> None:
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_a_name_that_is_too_short_is_not_changed(name: str) -> None:
     with pytest.raises(ValueError, match="no name"):
-        wire.renamed(made("", {"f": Value(null_value=0)}).SerializeToString(), "a/b")
+        wire.content_of(made(name, {"f": Value(null_value=0)}).SerializeToString(), 4, b"x")
 
 
 @given(rows=st.lists(st.tuples(NAMES, FIELDS), max_size=5))
@@ -196,7 +199,8 @@ def test_writes_are_what_protobuf_takes_them_for(name: str, fields: Any) -> None
     )
     assert CommitRequest.FromString(request) == CommitRequest(database="projects/p/databases/d", writes=expected)
     empty = len(wire.batch("projects/p/databases/d", []))
-    assert len(request) == empty + sum(map(wire.batched_size, sent))
+    assert len(request) <= empty + sum(len(write) + wire.ENCLOSING for write in sent)
+    assert [wire.written_name(write) for write in sent] == [name] * 3
 
 
 def test_the_times_are_left_out_fast() -> None:

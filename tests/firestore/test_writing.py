@@ -45,7 +45,6 @@ def batches_of(clients: WatchedClients, paths: Sequence[str], size: int, *, mode
     write = writing(mode)
     return [
         Batch(
-            names=[clients.home.name(path) for path in paths[start : start + size]],
             writes=[
                 write(document(clients, path, n=types.Value(string_value=path))) for path in paths[start : start + size]
             ],
@@ -102,7 +101,7 @@ async def test_only_what_failed_is_sent_again(firestore_target: Any) -> None:
 
 async def test_what_is_there_already_is_kept_and_counted(firestore_target: Any) -> None:
     async with watched(firestore_target) as clients:
-        await writer(clients).write(each([Batch(names=["x"], writes=[wire.update(document(clients, "d/0001"))])]))
+        await writer(clients).write(each([Batch(writes=[wire.update(document(clients, "d/0001"))])]))
         before = await contents(clients)
         kept = await writer(clients, keep=True).write(each(batches_of(clients, PATHS[:3], 3, mode="create")))
         after = await contents(clients)

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,37 @@ async def test_an_error_in_the_block_comes_out_as_it_is_and_leaves_nothing(
     with pytest.raises(type(error)) as caught:
         await fail()
     assert caught.value is error
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["the task", "a scope"])
+async def test_a_publication_that_is_cancelled_half_way_is_waited_for_and_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+    publish = unfinished.publish
+    seen: list[list[str]] = []
+
+    def slowly(partial: Path, final: Path) -> None:
+        at_work.set()
+        go_on.wait(10)
+        publish(partial, final)
+        seen.append(names(tmp_path))
+
+    async def run() -> None:
+        with scope:
+            await put(LocalStorage(tmp_path), "a", b"x")
+
+    monkeypatch.setattr(local, "publish", slowly)
+    scope = anyio.CancelScope()
+    task = asyncio.ensure_future(run())
+    await anyio.to_thread.run_sync(at_work.wait, 10)
+    {"the task": task.cancel, "a scope": scope.cancel}[how]()
+    await anyio.sleep(0.05)
+    go_on.set()
+    await asyncio.wait({task})
+    assert (task.cancelled(), scope.cancelled_caught) == (how == "the task", how == "a scope")
+    assert seen == [["a"]]
     assert names(tmp_path) == []
 
 

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import secrets
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pytest
 from google.cloud.firestore import AsyncClient
+from google.cloud.firestore_v1.types import document as documents
 
 from msr_async.errors import ToolMissing
+from msr_async.firestore import wire
 from msr_async.firestore.clients import Clients
 from msr_async.firestore.names import Home
+from msr_async.framing import framed
 from msr_async.testing.emulator import find_emulator, find_java
 from tests.support.firestore_server import FirestoreServer
 
+ClientsT = TypeVar("ClientsT", bound=Clients)
 OWN, GOOGLE = "own", "google"
+_AT_ONCE = 300
+"""Documents in one commit."""
+_Document: Any = documents.Document.pb()
 
 only_own = pytest.mark.parametrize("firestore_target", [OWN], indirect=True)
 """For a test of what no emulator does, or that looks at the wire."""
@@ -39,6 +47,10 @@ class FirestoreTarget:
     def url(self) -> str:
         return f"firestore://{self.project}?emulator={self.address}"
 
+    @property
+    def home(self) -> Home:
+        return Home(project=self.project, database="(default)")
+
     @asynccontextmanager
     async def client(self, project: str | None = None, database: str = "(default)") -> AsyncIterator[AsyncClient]:
         """The native client, to put things in and to look at them from outside."""
@@ -51,6 +63,28 @@ class FirestoreTarget:
 
 def target(address: str, server: FirestoreServer | None) -> FirestoreTarget:
     return FirestoreTarget(address=address, project=f"test-{secrets.token_hex(6)}", server=server)
+
+
+@asynccontextmanager
+async def opening(target: FirestoreTarget, kind: Callable[..., ClientsT]) -> AsyncIterator[Callable[..., ClientsT]]:
+    """Opens clients of that kind to the test's own database, with more arguments if they take any; closes them all."""
+    async with AsyncExitStack() as stack:
+
+        def open_clients(*args: Any, **options: Any) -> ClientsT:
+            clients = kind(target.home, target.address, *args, **options)
+            stack.push_async_callback(clients.close)
+            return clients
+
+        yield open_clients
+
+
+async def commit(clients: Clients, paths: Sequence[str], fields: Mapping[str, Any] | None = None) -> None:
+    """Documents at these paths, all with these fields."""
+    body = _Document(fields=fields or {}).SerializeToString()
+    for start in range(0, len(paths), _AT_ONCE):
+        content = [framed(clients.home.name(path).encode()) + body for path in paths[start : start + _AT_ONCE]]
+        request = wire.batch(clients.home.path, [wire.update(item) for item in content])
+        await clients.unary("Commit")(request, metadata=clients.metadata, timeout=30)
 
 
 def require_emulator() -> None:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from msr_async.testing import keeper
 from msr_async.testing.embedded import EmbeddedPostgres
+from msr_async.testing.serving import KeptServer, server_user
 from tests.support.servers import Database
-
-START_DEADLINE = 20.0
-STOP_DEADLINE = 30.0
 
 _SETTINGS = """
 [databases]
@@ -65,55 +57,42 @@ class Bouncers:
                 if os.environ.get("MSR_REQUIRE_SERVICES") == "1":
                     pytest.fail(reason)
                 pytest.skip(reason)
-            self._ports[key] = self._start(program, database.server, pool_size)
+            bouncer = _Bouncer(program, database.server, pool_size)
+            bouncer.start()
+            self._stack.callback(bouncer.stop)
+            self._ports[key] = bouncer.port
         return f"postgresql://postgres@127.0.0.1:{self._ports[key]}/{database.name}"
 
     def stop(self) -> None:
         self._stack.close()
 
-    def _start(self, program: Path, server: EmbeddedPostgres, pool_size: int) -> int:
-        user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None  # it refuses root, as the server does
-        folder = Path(tempfile.mkdtemp(prefix="msr-pgbouncer-", dir="/tmp" if user is not None else None))
-        if user is not None:
-            os.chown(folder, user, -1)
-        port = _free_port()
-        host, _, server_port = server.dsn("x").partition("@")[2].partition("/")[0].rpartition(":")
-        settings = folder / "pgbouncer.ini"
-        settings.write_text(_SETTINGS.format(server_host=host, server_port=server_port, port=port, pool_size=pool_size))
-        process = subprocess.Popen(
-            # the keeper ends it with this process, in whatever way that ends
-            [
-                *(sys.executable, "-I", "-S", keeper.__file__, str(folder), "" if user is None else str(user)),
-                *(str(program), str(settings)),
-            ],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._stack.callback(_stop, process, folder)
-        deadline = time.monotonic() + START_DEADLINE
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                log = folder / "log"
-                pytest.fail(f"PgBouncer did not start: {log.read_text() if log.exists() else 'no log'}")
-            time.sleep(0.02)
-        return port
 
+class _Bouncer(KeptServer):
+    def __init__(self, program: Path, server: EmbeddedPostgres, pool_size: int) -> None:
+        super().__init__("PgBouncer")
+        self._program = program
+        self._server = server
+        self._pool_size = pool_size
 
-def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    process.wait(STOP_DEADLINE)
-    shutil.rmtree(folder, ignore_errors=True)
+    def start(self) -> None:
+        user = server_user()  # it refuses root, as the server does
+        with self._starting("msr-pgbouncer-", user) as folder:
+            settings = folder / "pgbouncer.ini"
 
+            def command(port: int) -> list[str]:
+                settings.write_text(
+                    _SETTINGS.format(
+                        server_host=self._server.host,
+                        server_port=self._server.port,
+                        port=port,
+                        pool_size=self._pool_size,
+                    )
+                )
+                return [str(self._program), str(settings)]
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+            self._serve(folder, command, user=user, hint="Look at its settings in this module.")
 
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    def _ready(self, folder: Path, port: int) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.host, port)) == 0

@@ -36,14 +36,18 @@ class Runner:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for(self, words: str) -> None:
-        """Wait until it has said these words; fails when it ends, or says nothing of the kind in time."""
+    def wait_for(self, *words: str) -> None:
+        """Wait until it has said one of these; fails when it ends, or says nothing of the kind in time."""
         deadline = time.monotonic() + DEADLINE
-        while words not in self.said:
-            over = not self.running and words not in self.said
+        while not self._has_said(words):
+            over = not self.running and not self._has_said(words)
             assert not over, f"ended with {self._process.returncode} without {words!r}:\n{self.said}"
             assert time.monotonic() < deadline, f"never said {words!r}:\n{self.said}"
             time.sleep(_PAUSE)
+
+    def _has_said(self, words: Sequence[str]) -> bool:
+        said = self.said
+        return any(one in said for one in words)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -25,6 +25,10 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
+    # What a stream may have on the way is fixed, where it would grow as the stream goes on; enough for 30 MB a second
+    # from another continent.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
 )
 
 
@@ -43,10 +47,11 @@ class Clients:
         """Something was heard of the database already."""
         if emulator is not None:
             credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
-            self.channel = grpc.aio.insecure_channel(emulator, options=_OPTIONS)
-        else:
-            self.channel = FirestoreGrpcAsyncIOTransport.create_channel(credentials=credentials, options=_OPTIONS)
         self._credentials = credentials
+        self.channel = self._opened()
+        # The native client puts an interceptor into its channel that would write our documents into a debug log, and
+        # costs each call. Channels to one address share their connection.
+        self._raw = self._opened()
         self._blocking: grpc.Channel | None = None
         self.native = AsyncClient(project=home.project, credentials=credentials, database=home.database)
         # The client makes a channel of its own otherwise, and takes the emulator's address from the environment only.
@@ -62,16 +67,31 @@ class Clients:
             *owner,
         )
 
+    def _opened(self) -> grpc.aio.Channel:
+        if self.emulated:
+            return grpc.aio.insecure_channel(self.host, options=_OPTIONS)
+        channel: grpc.aio.Channel = FirestoreGrpcAsyncIOTransport.create_channel(
+            credentials=self._credentials, options=_OPTIONS
+        )
+        return channel
+
+    @property
+    def refused(self) -> bool:
+        """Nobody takes connections at the emulator's address, and nobody ever did: asking again is of no use."""
+        failing = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        seen = [channel.get_state() for channel in (self.channel, self._raw)]
+        return self.emulated and not self.reached and failing in seen
+
     def unary(self, method: str) -> Any:
         """`Commit`, `BatchWrite`, ...: takes the request's bytes and answers the response's, as bytes.
 
         Call it with `metadata=self.metadata` and `timeout=` in seconds; it raises `grpc.aio.AioRpcError`.
         """
-        return self.channel.unary_unary(SERVICE + method, request_serializer=None, response_deserializer=None)
+        return self._raw.unary_unary(SERVICE + method, request_serializer=None, response_deserializer=None)
 
     def stream(self, method: str) -> Any:
         """`RunQuery`, ...: the same, with many responses."""
-        return self.channel.unary_stream(SERVICE + method, request_serializer=None, response_deserializer=None)
+        return self._raw.unary_stream(SERVICE + method, request_serializer=None, response_deserializer=None)
 
     def blocking_stream(self, method: str) -> Any:
         """The same for worker threads: iterating over what it gives blocks. It raises `grpc.RpcError`.
@@ -88,5 +108,6 @@ class Clients:
 
     async def close(self) -> None:
         await self.channel.close()
+        await self._raw.close()
         if self._blocking is not None:
             self._blocking.close()

@@ -15,7 +15,7 @@ from google.auth.credentials import Credentials
 from google.cloud.firestore import AsyncClient
 
 from ..errors import ConfigError, ConnectionFailed, ConnectionLost, ScriptFailed
-from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script, Selection
+from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
 from ..protocols import Progress, WorkOptions
 from ..shielding import to_its_end
 from . import reading
@@ -23,7 +23,7 @@ from .cancelling import recognised
 from .clients import Clients
 from .credentials import credentials_from
 from .lock import FirestoreLock
-from .names import Home, scope_of
+from .names import LOCK_COLLECTION, Home
 from .schema_version import FirestoreSchemaVersion
 from .translating import ERRORS, is_transient, translate, unreachable
 from .units import Connection, Units
@@ -107,6 +107,8 @@ class FirestoreHandler:
     def from_url(cls, url: str, *, environment: str | None = None, **settings: Any) -> FirestoreHandler:
         """`firestore://PROJECT[/DATABASE][?emulator=HOST:PORT&credentials=PATH]`.
 
+        A setting of the constructor's goes before the URL, unless it is None.
+
         Raises:
             ConfigError: it is not one.
         """
@@ -119,7 +121,8 @@ class FirestoreHandler:
         if unknown or parts.fragment or "@" in parts.netloc or parts.path.strip("/").count("/"):
             raise ConfigError("The database URL has a part that is not known.", hint=wrong)
         database = unquote(parts.path.strip("/")) or "(default)"
-        return cls(unquote(parts.netloc), database, environment=environment, **{**said, **settings})
+        given = {name: value for name, value in settings.items() if value is not None}
+        return cls(unquote(parts.netloc), environment=environment, **{"database": database, **said, **given})
 
     @classmethod
     def from_env(cls) -> FirestoreHandler:
@@ -195,6 +198,8 @@ class FirestoreHandler:
 
     async def describe(self) -> DatabaseInfo:
         clients = self._opened()
+        if not clients.reached:
+            await self._asked(reading.now(clients, limits=_QUICK), "Reaching the database")
         empty = await self._asked(_is_empty(clients), "Looking whether the database is empty")
         return DatabaseInfo(
             kind="firestore",
@@ -252,11 +257,13 @@ class FirestoreHandler:
         return self._clients
 
     async def _asked(self, work: Awaitable[T], doing: str) -> T:
-        """Await a first question to the database: what stands in the way is said as an error of connecting."""
+        """Await a question to the database: what stands in the way of the first is said as an error of connecting."""
         clients = self._opened()
         try:
             answer = await recognised(work)
         except ConnectionLost as error:
+            if clients.reached:
+                raise
             raise unreachable(error, clients.host, emulated=clients.emulated, doing=doing) from error
         except ERRORS as error:
             raise translate(error, doing) from error
@@ -265,10 +272,8 @@ class FirestoreHandler:
 
 
 async def _is_empty(clients: Clients) -> bool:
-    for within in scope_of(Selection()).ranges:
-        if await reading.name_at(clients, within, 0, limits=_QUICK) is not None:
-            return False
-    return True
+    # A query for the first document would make an emulator look through all of them.
+    return not set(await reading.root_collections(clients, most=2)) - {LOCK_COLLECTION}
 
 
 def _no_sql(script: Script) -> ScriptFailed:

@@ -58,7 +58,7 @@ async def look(clients: Clients) -> Seen:
         found = client.get_all(references, retry=None, timeout=TIMEOUT)
         return {document.reference.id: document async for document in found}
 
-    found = await recognised(patiently(read, TIMEOUT))
+    found = await recognised(patiently(read, TIMEOUT, hopeless=lambda: clients.refused))
     lock, beat = found["lock"], found["heartbeat"]
     return Seen(
         lock=lock.to_dict(),

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from ..models import Part, Selection
 from . import wire
-from .names import Home, KeyRange, OrderKey, collection_id, order_key, scope_of
+from .names import Home, KeyRange, OrderKey, collection_id, is_internal, order_key, scope_of
 
 COLLECTIONS = "collections.json"
 """The document of a backup that says what was selected and how much of each collection there is."""
@@ -124,6 +124,8 @@ class Placing:
             raise ValueError(f"{name!r} is not a document of {self._home.path}, as the first line says") from None
         if path.count("/") % 2 == 0 or not all(path.split("/")):
             raise ValueError(f"{name!r} is not the name of a document")
+        if is_internal(path):
+            raise ValueError(f"{path!r} is the migration lock's own; no backup holds it, so leave this line out")
         key = order_key(path)
         if self._part < 0 or path not in self._ranges[self._part]:
             self._part = self._found(path)

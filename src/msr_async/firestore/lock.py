@@ -15,23 +15,26 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
+import grpc
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.api_core.exceptions import FailedPrecondition, NotFound
 from google.cloud.firestore_v1.types import write as write_types
 
-from ..errors import ConnectionLost, LockNotAcquired
+from ..errors import ConnectionLost, DatabaseError, LockNotAcquired
 from ..models import LockInfo
 from ..shielding import to_its_end, undisturbed
 from .cancelling import recognised
 from .clients import Clients
 from .lease import CONFLICTS, HEARTBEAT, LOCK, TIMEOUT, Seen, deletion, info, look, take
-from .translating import ERRORS, PASSING, code_of, translate, translating
+from .reading import code_of as code_behind
+from .translating import ERRORS, PASSING, code_of, translate, translating, unreachable
 
 _GIVE_BACK_TIMEOUT = 15.0
 """Seconds."""
 _IDLE = 65.0
 """Seconds after which a server has ended the transactions of a process that died: a minute, and a little."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_SILENCE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _Write: Any = write_types.Write.pb()
 
 
@@ -84,8 +87,7 @@ class FirestoreLock:
             await to_its_end(self._give_back(held.token, beating))
 
     async def status(self) -> LockInfo | None:
-        with translating("Looking at the migration lock"):
-            seen = await look(self._open())
+        seen = await self._looked("Looking at the migration lock")
         return None if seen.lock is None or seen.expired(self._lease) else info(seen)
 
     async def check(self) -> None:
@@ -109,8 +111,8 @@ class FirestoreLock:
         ended: Seen | None = None
         failing = time.monotonic()
         while True:
+            seen = await self._looked("Releasing the migration lock")
             with translating("Releasing the migration lock"):
-                seen = await look(self._open())
                 if seen.lock is None or (ended is not None and ended.token != seen.token):
                     break  # it went, and the answer was lost
                 try:
@@ -187,13 +189,25 @@ class FirestoreLock:
 
     # -- the lease ---------------------------------------------------------------------------------
 
+    async def _looked(self, doing: str) -> Seen:
+        """Both documents. It may be the first question to the database: what is wrong then is mostly its address."""
+        clients = self._open()
+        try:
+            with translating(doing):
+                seen = await look(clients)
+        except DatabaseError as error:
+            if clients.reached or code_behind(error) not in _SILENCE:
+                raise
+            raise unreachable(error, clients.host, emulated=clients.emulated, doing=doing) from error
+        clients.reached = True
+        return seen
+
     async def _take(self, timeout: float, waiting: Callable[[LockInfo | None, float], None]) -> _Held:
         started, pause = time.monotonic(), _FIRST_PAUSE
         failing: float | None = None
         token = uuid.uuid4().hex
         while True:
-            with translating("Taking the migration lock"):
-                seen = await look(self._open())
+            seen = await self._looked("Taking the migration lock")
             if seen.token == token:
                 return _Held(token, seen.lock_time, seen.beat_time)  # the answer to an attempt of ours was lost
             if seen.lock is None or seen.expired(self._lease):
@@ -207,8 +221,7 @@ class FirestoreLock:
                     return taken
                 if taken is None:
                     failing = None
-                    with translating("Taking the migration lock"):
-                        seen = await look(self._open())  # for the name of who was faster
+                    seen = await self._looked("Taking the migration lock")  # for the name of who was faster
                 else:
                     failing = time.monotonic() if failing is None else failing
                     if code_of(taken) not in PASSING or time.monotonic() - failing > TIMEOUT:

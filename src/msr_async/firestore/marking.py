@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Awaitable
-from datetime import datetime
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from google.api_core import exceptions
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition, GoogleAPIError, NotFound
 from google.api_core.retry import AsyncRetry, if_exception_type
 from google.cloud.firestore import SERVER_TIMESTAMP
+from google.cloud.firestore_v1.types import document as documents
 from msgspec import Struct
 
 from ..errors import RestoreFailed, RestoreUnfinished
 from ..models import RestoreMode
+from . import reading
 from .cancelling import recognised
 from .clients import Clients
 from .names import LOCK_COLLECTION
 from .translating import ERRORS, translate
+
+_Document: Any = documents.Document.pb()
 
 PATH = f"{LOCK_COLLECTION}/restore"
 _TIMEOUT, _PATIENCE = 20.0, 60.0
@@ -46,9 +50,22 @@ class Mark(Struct, frozen=True, kw_only=True):
 async def standing(clients: Clients, *, patience: float | None = None) -> Mark | None:
     """The mark that stands in the database, None where no restore is unfinished."""
     found: Any = await _asked(clients.native.document(PATH).get(**_bounded(patience)))
-    if not found.exists:
-        return None
-    said: dict[str, Any] = found.to_dict() or {}
+    return _mark(found.to_dict() or {}) if found.exists else None
+
+
+async def with_time(clients: Clients, *, limits: reading.Limits = reading.LIMITS) -> tuple[datetime, Mark | None]:
+    """The server's time, and the mark that stands at that very time: without one no restore is under way at it."""
+    moment, found = await reading.seen(clients, PATH, limits=limits)
+    if found is None:
+        return moment, None
+    said: dict[str, Any] = {}
+    for name, value in _Document.FromString(found).fields.items():
+        timed = value.WhichOneof("value_type") == "timestamp_value"
+        said[name] = value.timestamp_value.ToDatetime(tzinfo=UTC) if timed else value.string_value
+    return moment, _mark(said)
+
+
+def _mark(said: Mapping[str, Any]) -> Mark:
     started = said.get("started")
     return Mark(
         backup=str(said.get("backup", "of an unknown id")),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from ..errors import RestoreFailed
-from .names import OrderKey, order_key
+from .names import in_order
 
 Item: TypeAlias = tuple[str, bytes]
 """A path and its document."""
@@ -40,29 +41,25 @@ async def joined(
         RestoreFailed: the backup's documents are not in the database's order, or one comes twice.
     """
     live, theirs = await _advance(iter(()), target)
-    last, last_key = "", _BEFORE_ALL
+    last: Sequence[str] = ()
     async for page in backup:
+        paths = [path for path, _ in page]
+        _check_order([*last, *paths])
+        last = paths[-1:] or last
+        if theirs is None or in_order((*last, theirs[0])):
+            yield Changes(write=page)  # nothing of the target stands among these
+            continue
         write: list[Item] = []
         delete: list[Item] = []
         unchanged = 0
         for item in page:
             path = item[0]
-            if theirs is None or theirs[0] != path:
-                key = order_key(path)
-                if (last_key or order_key(last)) >= key:
-                    raise RestoreFailed(
-                        f"The backup is not in order: {path} does not stand behind {last}.", hint="Restore another one."
-                    )
-                last, last_key = path, key
-                while theirs is not None and order_key(theirs[0]) < key:
-                    delete.append(theirs)
-                    if len(delete) >= _MOST_DELETED:
-                        yield Changes(delete=delete)
-                        delete = []
-                    live, theirs = await _advance(live, target)
-            else:
-                # The target's order is the database's own: what meets its equal there stands in order too.
-                last, last_key = path, ()
+            while theirs is not None and theirs[0] != path and in_order((theirs[0], path)):
+                delete.append(theirs)
+                if len(delete) >= _MOST_DELETED:
+                    yield Changes(delete=delete)
+                    delete = []
+                live, theirs = await _advance(live, target)
             if theirs is None or theirs[0] != path:
                 write.append(item)
                 continue
@@ -79,7 +76,12 @@ async def joined(
         live, theirs = await _advance(iter(()), target)
 
 
-_BEFORE_ALL: OrderKey = ((-1, 0, ""),)
+def _check_order(paths: Sequence[str]) -> None:
+    if not in_order(paths):
+        before, after = next(pair for pair in itertools.pairwise(paths) if not in_order(pair))
+        raise RestoreFailed(
+            f"The backup is not in order: {after} does not stand behind {before}.", hint="Restore another one."
+        )
 
 
 async def _advance(live: Iterator[Item], target: Pages) -> tuple[Iterator[Item], Item | None]:

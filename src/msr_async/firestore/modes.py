@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..framing import as_varint, varint
+from ..framing import VARINTS, varint
 from ..models import RestoreMode
 from . import wire
 
@@ -37,8 +37,8 @@ def _merging(content: bytes) -> bytes:
     mask = bytearray()
     for name in top_level_fields(content):
         path = quoted(name).encode()
-        mask += b"\x0a" + as_varint(len(path)) + path
-    return b"".join((wire.update(content), bytes((_UPDATE_MASK,)), as_varint(len(mask)), mask))
+        mask += b"\x0a" + VARINTS[len(path)] + path
+    return b"".join((wire.update(content), bytes((_UPDATE_MASK,)), VARINTS[len(mask)], mask))
 
 
 def quoted(name: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import fnmatch
 import functools
 import itertools
+import operator
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -22,6 +24,7 @@ MIN_ID = "__id-9223372036854775808__"
 LOCK_COLLECTION = "schema_version_lock"
 """Holds the lock and the mark of a restore under way; never a part of a backup."""
 
+_MOST_ID_BYTES = 1500
 _GREATEST_NUMBER = 2**63 - 1
 _NUMERIC = re.compile(r"__id(-?\d+)__", re.ASCII)
 OrderKey: TypeAlias = tuple[tuple[int, int, str], ...]
@@ -64,6 +67,15 @@ def _segment_key(segment: str) -> tuple[int, int, str]:
     return (0, int(numeric[1]), "") if numeric else (1, 0, segment)
 
 
+def in_order(paths: Sequence[str]) -> bool:
+    """Whether these paths stand in the database's order, none of them twice."""
+    # As texts, where nothing sorts before what divides the segments, and no id is a number: a tenth of the time.
+    every = "".join(paths)
+    plain = "\0" not in every and "__id" not in every
+    keys: list[Any] = [path.replace("/", "\0") if plain else order_key(path) for path in paths]
+    return all(map(operator.lt, keys, itertools.islice(keys, 1, None)))
+
+
 def collection_id(path: str) -> str:
     """The collection that a document stands in, without what is above it: `users/alice/orders/7` gives `orders`."""
     return path.rsplit("/", 2)[-2]
@@ -91,19 +103,60 @@ EVERYTHING = KeyRange()
 
 def under(path: str) -> KeyRange:
     """A document with all that is beneath it, or a collection with all of its documents and what is beneath them."""
-    if path.count("/") % 2:
-        collection, _, id = path.rpartition("/")
-        return KeyRange(start=path, end=f"{collection}/{_id_after(id)}")
-    return KeyRange(start=f"{path}/{MIN_ID}", end=f"{path}\0/{MIN_ID}")
+    return KeyRange(start=path if path.count("/") % 2 else f"{path}/{MIN_ID}", end=_end_of(path))
+
+
+def _end_of(path: str) -> str:
+    """The first place behind a path and all that is beneath it; empty when no name can come there."""
+    above, _, id = path.rpartition("/")
+    document = path.count("/") % 2
+    following = _id_after(id) if document else _text_after(id)
+    if not following:
+        return _end_of(above) if above else ""
+    place = f"{above}/{following}" if above else following
+    return place if document else f"{place}/{MIN_ID}"
 
 
 def _id_after(id: str) -> str:
     """The first id that may follow it in the database's order. `__id0__` is none, and after the numbers come texts."""
     numeric = _NUMERIC.fullmatch(id)
     if numeric is None:
-        return f"{id}\0"
+        return _text_after(id)
     following = int(numeric[1]) + 1 or 1
     return f"__id{following}__" if following <= _GREATEST_NUMBER else "\0"
+
+
+def _text_after(id: str) -> str:
+    """The first id that is no number and may follow it; empty when none may.
+
+    A server may refuse a cursor at what cannot be an id. So one that is as long as they get is not followed by itself
+    and one sign more, but by what is greater in the last place that can grow: nothing that is an id stands in between.
+    """
+    if _bytes(id) < _MOST_ID_BYTES:
+        return f"{id}\0"
+    for length in range(len(id), 0, -1):
+        following = id[: length - 1] + _sign_after(id[length - 1])
+        if len(following) == length and _bytes(following) <= _MOST_ID_BYTES:
+            return _text_after(following) if _reserved(following) else following
+    return ""
+
+
+def _sign_after(sign: str) -> str:
+    """The next one of Unicode that may stand in an id; empty after the last one."""
+    following = ord(sign) + 1
+    if following == ord("/"):
+        return "0"
+    if following == 0xD800:
+        return "\ue000"  # what is in between are no signs but halves of UTF-16
+    return chr(following) if following <= sys.maxunicode else ""
+
+
+def _reserved(id: str) -> bool:
+    return id in (".", "..") or (id.startswith("__") and id.endswith("__"))
+
+
+def _bytes(id: str) -> int:
+    return len(id.encode("utf-8", "surrogatepass"))
 
 
 class Scope(Struct, frozen=True, kw_only=True):
@@ -203,7 +256,7 @@ def _joined(ranges: Sequence[KeyRange]) -> list[KeyRange]:
 
 
 def _without(ranges: Sequence[KeyRange], holes: Sequence[KeyRange]) -> list[KeyRange]:
-    """What is left when holes with a start and an end are taken out."""
+    """What is left when holes with a start are taken out."""
     left = list(ranges)
     for hole in _joined(holes):
         left = [piece for item in left for piece in _around(item, hole)]
@@ -212,12 +265,12 @@ def _without(ranges: Sequence[KeyRange], holes: Sequence[KeyRange]) -> list[KeyR
 
 def _around(item: KeyRange, hole: KeyRange) -> list[KeyRange]:
     start, end = order_key(hole.start), order_key(hole.end)
-    if (item.end and order_key(item.end) <= start) or (item.start and end <= order_key(item.start)):
+    if (item.end and order_key(item.end) <= start) or (hole.end and item.start and end <= order_key(item.start)):
         return [item]
     pieces: list[KeyRange] = []
     if not item.start or order_key(item.start) < start:
         pieces.append(KeyRange(start=item.start, end=hole.start))
-    if not item.end or end < order_key(item.end):
+    if hole.end and (not item.end or end < order_key(item.end)):
         pieces.append(KeyRange(start=hole.end, end=item.end))
     return pieces
 

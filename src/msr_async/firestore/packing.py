@@ -1,37 +1,37 @@
-"""How many writes go into one request: as many as the server takes, and never two of one document."""
+"""How many writes go into one request: as many as the server takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
 from ..errors import RestoreFailed
-from .wire import batched_size
+from .wire import ENCLOSING, written_name
 
 MOST_WRITES = 500
 """Writes in a request. Production took no more for many years, and bigger requests gain nothing."""
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """The writes of one request, with the names of their documents."""
+    """The writes of one request."""
 
-    names: list[str]
     writes: list[bytes]
 
     def __len__(self) -> int:
         return len(self.writes)
 
+    def name(self, place: int) -> str:
+        """The full name of the document that is written there."""
+        return written_name(self.writes[place])
+
     def only(self, places: Sequence[int]) -> Batch:
         """Those of the writes that stand at these places."""
-        return Batch(
-            names=[self.names[place] for place in places],
-            writes=[self.writes[place] for place in places],
-        )
+        return Batch(writes=[self.writes[place] for place in places])
 
 
 class Packer:
-    """Takes one write after the other and gives a batch whenever one is full.
+    """Takes writes, each of another document, and gives a batch whenever one is full.
 
     Args:
         max_bytes: of all writes of a batch, with what encloses each of them.
@@ -40,36 +40,37 @@ class Packer:
     def __init__(self, *, max_bytes: int, max_writes: int = MOST_WRITES) -> None:
         self._max_bytes = max_bytes
         self._max_writes = max_writes
-        self._names: dict[str, bytes] = {}
+        self._writes: list[bytes] = []
         self._size = 0
 
-    def add(self, name: str, write: bytes) -> Batch | None:
-        """Take a write.
+    def add(self, writes: Iterable[bytes]) -> Iterator[Batch]:
+        """Take writes; iterate to the end.
 
-        Returns:
-            The batch before it, when this write does not fit in there any more.
+        Yields:
+            Batches into which the next write does not fit any more.
 
         Raises:
-            RestoreFailed: the write alone is larger than a batch may be.
+            RestoreFailed: a write alone is larger than a batch may be.
         """
-        size = batched_size(write)
-        full: Batch | None = None
-        names = self._names
-        if self._size + size > self._max_bytes or len(names) >= self._max_writes or name in names:
-            if size > self._max_bytes:
-                raise RestoreFailed(
-                    f"{name} takes {size:,} bytes, and a request may hold {self._max_bytes:,}.",
-                    hint="Raise the size of a batch; the database takes documents of 1 MiB and requests of 10 MiB.",
-                )
-            full = self.rest()
-        self._names[name] = write
-        self._size += size
-        return full
+        held = self._writes
+        for write in writes:
+            size = len(write) + ENCLOSING
+            if self._size + size > self._max_bytes or len(held) >= self._max_writes:
+                if size > self._max_bytes:
+                    raise RestoreFailed(
+                        f"{written_name(write)} takes {size:,} bytes, and a request may hold {self._max_bytes:,}.",
+                        hint="Raise the size of a batch; the database takes documents of 1 MiB and requests of 10 MiB.",
+                    )
+                if (full := self.rest()) is not None:
+                    yield full
+                held = self._writes
+            held.append(write)
+            self._size += size
 
     def rest(self) -> Batch | None:
         """What is left, at the end."""
-        names = self._names
-        if not names:
+        writes = self._writes
+        if not writes:
             return None
-        self._names, self._size = {}, 0
-        return Batch(names=list(names), writes=list(names.values()))
+        self._writes, self._size = [], 0
+        return Batch(writes=writes)

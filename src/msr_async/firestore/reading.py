@@ -181,15 +181,21 @@ async def count(
     clients: Clients,
     collection: str | None = None,
     *,
+    at_the_top: bool = False,
     within: KeyRange = EVERYTHING,
     read_time: datetime | None = None,
     limits: Limits = LIMITS,
 ) -> int:
-    """How many documents there are: in all collections of an id at any depth, or altogether (None)."""
+    """How many documents there are: in all collections of an id at any depth, or altogether (None).
+
+    Args:
+        at_the_top: in the one collection of that id that has no document above it.
+    """
     request = _Aggregation(parent=clients.home.root)
     query = _query(clients, within, "")
     if collection is not None:
         query.from_[0].collection_id = collection
+        query.from_[0].all_descendants = not at_the_top
     request.structured_aggregation_query.structured_query.CopyFrom(query)
     request.structured_aggregation_query.aggregations.add(alias="count").count.SetInParent()
     if read_time is not None:
@@ -206,24 +212,33 @@ async def count(
 
 async def now(clients: Clients, *, limits: Limits = LIMITS) -> datetime:
     """The server's time, in whole microseconds: everything that was committed before can be read at it."""
-    request = _BatchGet(database=clients.home.path, documents=[clients.home.name("schema_version_lock/clock")])
-    request.mask.SetInParent()
+    moment, _ = await seen(clients, "schema_version_lock/clock", limits=limits)
+    return moment
+
+
+async def seen(clients: Clients, path: str, *, limits: Limits = LIMITS) -> tuple[datetime, bytes | None]:
+    """The server's time, and the document that stands at the path at that very time: a `Document`, or None."""
+    request = _BatchGet(database=clients.home.path, documents=[clients.home.name(path)])
     for response in await answers(
         clients, "BatchGetDocuments", request.SerializeToString(), "Asking for the time", limits=limits
     ):
         answer = _BatchGetResponse.FromString(response)
         if answer.HasField("read_time"):
             moment: datetime = answer.read_time.ToDatetime(tzinfo=UTC)
-            return moment
+            return moment, answer.found.SerializeToString() if answer.HasField("found") else None
     raise DatabaseError("The database did not say what time it is.", hint="Run it again.")
 
 
 async def root_collections(
-    clients: Clients, *, read_time: datetime | None = None, limits: Limits = LIMITS
+    clients: Clients, *, most: int | None = None, read_time: datetime | None = None, limits: Limits = LIMITS
 ) -> list[str]:
-    """The ids of the collections that stand at the top, in order; also those with nothing but sub-collections."""
+    """The ids of the collections that stand at the top, in order; also those with nothing but sub-collections.
+
+    Args:
+        most: how many are wanted; None: all.
+    """
     found: list[str] = []
-    request = _ListIds(parent=clients.home.root, page_size=1000)
+    request = _ListIds(parent=clients.home.root, page_size=min(1000, most or 1000))
     if read_time is not None:
         request.read_time.FromDatetime(read_time)
     while True:
@@ -231,8 +246,8 @@ async def root_collections(
             await asked(clients, "ListCollectionIds", request.SerializeToString(), "Listing collections", limits=limits)
         )
         found += answer.collection_ids
-        if not answer.next_page_token:
-            return sorted(found)
+        if not answer.next_page_token or (most is not None and len(found) >= most):
+            return sorted(found)[:most]
         request.page_token = answer.next_page_token
 
 

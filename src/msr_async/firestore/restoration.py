@@ -6,11 +6,12 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, get_args
 
+import anyio
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
@@ -23,8 +24,8 @@ from .clients import Clients
 from .marking import Mark
 from .merging import Changes, Item, joined, nothing
 from .modes import writing
-from .names import LOCK_COLLECTION, Home, KeyRange, is_internal, order_key, scope_of, under
-from .packing import Batch, Packer
+from .names import LOCK_COLLECTION, Home, KeyRange, is_internal, order_key, scope_of
+from .packing import MOST_WRITES, Batch, Packer
 from .ramping import Ramp
 from .references import redirecting
 from .writing import Writer
@@ -34,6 +35,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024 - 16 * 1024
 """Less than the 4 MiB that every server takes, by what encloses the writes."""
 _LEAST_BATCH_BYTES = 1280 * 1024
 _MOST_NAMED = 10
+_ASKED_AT_ONCE = 4
 
 
 class Contents(Struct, frozen=True, kw_only=True):
@@ -180,6 +182,7 @@ class FirestoreRestoration:
         self._notify = notify
         self._write_of = writing(mode)
         self._moved = contents.source != clients.home
+        self._renaming = (len(contents.source.root), clients.home.root.encode()) if self._moved else (0, b"")
         self._redirect = redirecting(contents.source, clients.home)
         self._scope = scope_of(contents.selection)
         self._tally: Counter[str] = Counter()
@@ -212,14 +215,10 @@ class FirestoreRestoration:
         ):
             async for changes in steps:
                 self._count(changes, counted)
-                for path, document in changes.write:
-                    name = home.name(path)
-                    if (full := packer.add(name, self._write(name, document))) is not None:
-                        yield full
-                for path, _ in changes.delete:
-                    name = home.name(path)
-                    if (full := packer.add(name, wire.delete(name))) is not None:
-                        yield full
+                for batch in packer.add(self._writes(changes.write)):
+                    yield batch
+                for batch in packer.add(wire.delete(home.name(path)) for path, _ in changes.delete):
+                    yield batch
         if (rest := packer.rest()) is not None:
             yield rest
 
@@ -228,46 +227,54 @@ class FirestoreRestoration:
         counted["deleted"] += len(changes.delete)
         counted["unchanged"] += changes.unchanged
 
-    def _write(self, name: str, document: bytes) -> bytes:
+    def _writes(self, items: Sequence[Item]) -> list[bytes]:
+        skip, into = self._renaming
         try:
-            content = wire.content_of(document)
+            contents = [wire.content_of(document, skip, into) for _, document in items]
             if self._moved:
-                content = self._redirect(wire.renamed(content, name))
-            return self._write_of(content)
+                contents = self._redirect(contents)
+            return [self._write_of(content) for content in contents]
         except (ValueError, IndexError, DecodeError) as error:
+            if len(items) > 1:  # one of them: find out which
+                return [write for item in items for write in self._writes([item])]
+            name = self._clients.home.name(items[0][0])
             raise RestoreFailed(f"The backup holds a broken {name}: {error}.", hint="Restore another one.") from error
 
     async def _rows_of(
         self, part: Part, within: KeyRange, chunks: AsyncIterator[bytes], counted: Counter[str]
     ) -> AsyncGenerator[Sequence[Item], None]:
-        """The backup's documents by chunk, each with its path."""
+        """The backup's documents, some at a time, each with its path."""
+        async for chunk in chunks:
+            documents = wire.documents(chunk)
+            while page := self._page(part, within, documents):
+                counted["rows"] += len(page)
+                yield page
+            counted["raw_bytes"] += len(chunk)
+
+    def _page(self, part: Part, within: KeyRange, documents: Iterator[bytes]) -> list[Item]:
+        """The next few documents, each with its path."""
         root = f"{self._contents.source.root}/"
         locks = f"{root}{LOCK_COLLECTION}/"
         skipped = len(root)
-        async for chunk in chunks:
-            page: list[Item] = []
-            try:
-                for document in wire.documents(chunk):
-                    name = wire.name_of(document)
-                    if not name.startswith(root) or name.startswith(locks):
-                        raise RestoreFailed(
-                            f"{name} does not belong into a backup of {self._contents.source.path}.",
-                            hint="Restore another backup.",
-                        )
-                    page.append((name[skipped:], document))
-            except (ValueError, IndexError) as error:
-                raise RestoreFailed(
-                    f"{part} holds what is no document: {error}.", hint="Restore another one."
-                ) from error
-            # Those between them are in order, so they are inside too.
-            for path, _ in page[:1] + page[-1:]:
-                if path not in within:
+        page: list[Item] = []
+        try:
+            for document in itertools.islice(documents, MOST_WRITES):
+                name = wire.name_of(document)
+                if not name.startswith(root) or name.startswith(locks):
                     raise RestoreFailed(
-                        f"The backup is not in order: {path} stands in {part}.", hint="Restore another one."
+                        f"{name} does not belong into a backup of {self._contents.source.path}.",
+                        hint="Restore another backup.",
                     )
-            counted["rows"] += len(page)
-            counted["raw_bytes"] += len(chunk)
-            yield page
+                page.append((name[skipped:], document))
+        except (ValueError, IndexError) as error:
+            raise RestoreFailed(f"{part} holds what is no document: {error}.", hint="Restore another one.") from error
+        # Those between them are in order, so they are inside too.
+        for path, _ in page[:1] + page[-1:]:
+            if path not in within:
+                raise RestoreFailed(
+                    f"The backup is not in order: {path} stands in {part}.", hint="Restore another one."
+                )
+        return page
 
     async def _live(self, within: KeyRange) -> AsyncGenerator[Sequence[Item], None]:
         """What the target holds there and the restore may delete, with the times of its last changes."""
@@ -293,26 +300,47 @@ class FirestoreRestoration:
         if not self._scope.whole:
             return
         moment = await reading.now(self._clients)
-        count = partial(reading.count, self._clients, read_time=moment)
-        locks = 0
-        async with aclosing(
-            reading.pages(self._clients, under(LOCK_COLLECTION), read_time=moment, names_only=True)
-        ) as pages:
-            async for page in pages:
-                locks += len(page)
+        counts = self._contents.counts
+        asked = {name: partial(reading.count, self._clients, name, read_time=moment) for name in sorted(counts)}
+        every = partial(reading.count, self._clients, read_time=moment)
+        locks = partial(reading.count, self._clients, LOCK_COLLECTION, at_the_top=True, read_time=moment)
+        total, internal, *found = await _side_by_side([every, locks, *asked.values()])
         wrong: list[str] = []
-        for collection, wanted in sorted(self._contents.counts.items()):
-            found = await count(collection) - (locks if collection == LOCK_COLLECTION else 0)
-            if found != wanted:
-                wrong.append(f"{collection} holds {found:,} and should hold {wanted:,}")
-        if not wrong and (found := await count(None) - locks) != self._rows:
-            wrong.append(f"the database holds {found:,} and should hold {self._rows:,}")
+        for collection, held in zip(asked, found, strict=True):
+            if collection == LOCK_COLLECTION:  # somebody's own, further down, is in the backup
+                held -= internal
+            if held != counts[collection]:
+                wrong.append(f"{collection} holds {held:,} and should hold {counts[collection]:,}")
+        if not wrong and total - internal != self._rows:
+            wrong.append(f"the database holds {total - internal:,} and should hold {self._rows:,}")
         if wrong:
             more = f", and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
             raise RestoreFailed(
                 f"The database does not hold as much as the backup: {'; '.join(wrong[:_MOST_NAMED])}{more}.",
                 hint="Somebody writes to the database: stop that, and run the same restore again.",
             )
+
+
+async def _side_by_side(questions: Sequence[Callable[[], Awaitable[int]]]) -> list[int]:
+    """The answers in the order of the questions; a few are asked at a time, for each may take seconds."""
+    answers = [0] * len(questions)
+    failures: list[Exception] = []
+    waiting = iter(enumerate(questions))
+    async with anyio.create_task_group() as group:
+
+        async def ask() -> None:
+            try:
+                for place, question in waiting:
+                    answers[place] = await question()
+            except Exception as error:
+                failures.append(error)
+                group.cancel_scope.cancel()
+
+        for _ in range(_ASKED_AT_ONCE):
+            group.start_soon(ask)
+    if failures:
+        raise failures[0]
+    return answers
 
 
 def _same_time(ours: bytes, theirs: bytes) -> bool:

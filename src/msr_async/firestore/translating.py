@@ -130,13 +130,18 @@ def _no_credentials(doing: str, words: str) -> ConnectionFailed:
     )
 
 
-def unreachable(error: ConnectionLost, host: str, *, emulated: bool, doing: str) -> ConnectionFailed:
+def unreachable(error: DatabaseError, host: str, *, emulated: bool, doing: str) -> ConnectionFailed:
     """The same error before anything was ever heard of the database: what matters then is its address."""
     cause = error.__cause__
     words = "nothing was heard" if cause is None else words_of(cause).strip().rstrip(".")
     if _NO_TOKEN in words.lower():
         return _no_credentials(doing, words)
     where = f"the emulator at {host}" if emulated else host
+    if cause is not None and code_of(cause) is Code.DEADLINE_EXCEEDED:
+        return ConnectionFailed(
+            f"{doing}: {where} did not answer in time ({words}).",
+            hint="See that it is the right address, that no firewall is in between, and that it is not overloaded.",
+        )
     return ConnectionFailed(
         f"{doing}: {where} cannot be reached ({words}).",
         hint="Start the emulator, or correct its address."
@@ -145,14 +150,16 @@ def unreachable(error: ConnectionLost, host: str, *, emulated: bool, doing: str)
     )
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
-    """Await what may be done twice, again for `patience` seconds while the server cannot answer."""
+async def patiently(
+    attempt: Callable[[], Awaitable[T]], patience: float, *, hopeless: Callable[[], bool] = lambda: False
+) -> T:
+    """Await what may be done twice, again for `patience` seconds while the server cannot answer and may yet."""
     deadline, pause = time.monotonic() + patience, 0.05
     while True:
         try:
             return await attempt()
         except ERRORS as error:
-            if code_of(error) not in PASSING or time.monotonic() >= deadline:
+            if code_of(error) not in PASSING or time.monotonic() >= deadline or hopeless():
                 raise
         await anyio.sleep(pause * (0.5 + random.random() / 2))
         pause = min(2 * pause, 2.0)

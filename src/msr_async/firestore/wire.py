@@ -6,23 +6,27 @@ was created and changed. A row of a backup is a document in a frame of `framing`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from ..framing import Buffer, as_varint, framed, varint
+from ..framing import VARINTS, Buffer, framed, varint
 
 _LENGTH_DELIMITED = 2
-_NAME = 0x0A
+_NAME, _FIELD = 0x0A, 0x12
 _CREATE_TIME = 0x1A
 _UPDATE_TIME = 0x22
-_CONTENT = frozenset((_NAME, 0x12))
-_TIMES = frozenset((_CREATE_TIME, _UPDATE_TIME))
+_TIMES = (_CREATE_TIME, _UPDATE_TIME)
 
 
 def documents(chunk: bytes) -> Iterator[bytes]:
     """The documents of a chunk, each with its times."""
     position, end = 0, len(chunk)
     while position < end:
-        length, start = varint(chunk, position + 1)
+        low = chunk[position + 1]
+        if low >= 0x80 and (high := chunk[position + 2]) < 0x80:  # the usual case by hand
+            start = position + 3
+            length = low & 0x7F | high << 7
+        else:
+            length, start = varint(chunk, position + 1)
         position = start + length
         yield chunk[start:position]
 
@@ -50,6 +54,9 @@ def field(message: Buffer, wanted: int) -> bytes | None:
 def name_of(document: bytes) -> str:
     """The document's full name."""
     if document[:1] == b"\x0a":
+        length = document[1]
+        if length < 0x80:  # the usual case by hand
+            return document[2 : length + 2].decode()
         length, start = varint(document, 1)
         return document[start : start + length].decode()
     return (field(document, 1) or b"").decode()
@@ -60,25 +67,29 @@ def update_time_of(document: bytes) -> bytes:
     return field(memoryview(document)[_content_end(document) :], _UPDATE_TIME >> 3) or b""
 
 
-def content_of(document: bytes) -> bytes:
+def content_of(document: bytes, skip: int = 0, into: bytes = b"") -> bytes:
     """The document with its name and its fields, without the times, which nobody can write.
 
+    Args:
+        skip: bytes of the name that are left out at its beginning.
+        into: what stands there instead.
+
     Raises:
-        ValueError: it is no document.
+        ValueError: it is no document, or has no name that long.
     """
     try:
         end = _content_end(document)
-        return document[:end] if _only_times(document, end) else _without_times(document)
+        if not _only_times(document, end):
+            document = _without_times(document)
+            end = len(document)
+        if not skip:
+            return document[:end]
+        length, start = varint(document, 1)
     except IndexError:
         raise ValueError("the document has no end") from None
-
-
-def renamed(content: bytes, name: str) -> bytes:
-    """The same fields under another name."""
-    if content[:1] != b"\x0a":
-        raise ValueError("the document has no name")
-    length, start = varint(content, 1)
-    return framed(name.encode()) + content[start + length :]
+    if document[0] != _NAME or length < skip:
+        raise ValueError("the document has no name that can be changed")
+    return b"\x0a" + VARINTS[length - skip + len(into)] + into + document[start + skip : end]
 
 
 def update(content: bytes) -> bytes:
@@ -89,7 +100,7 @@ def update(content: bytes) -> bytes:
 def delete(name: str) -> bytes:
     """A `Write` that deletes a document."""
     encoded = name.encode()
-    return b"\x12" + as_varint(len(encoded)) + encoded
+    return b"\x12" + VARINTS[len(encoded)] + encoded
 
 
 def must_not_exist() -> bytes:
@@ -97,17 +108,21 @@ def must_not_exist() -> bytes:
     return b"\x22\x02\x08\x00"
 
 
-def batch(database: str, writes: list[bytes]) -> bytes:
+ENCLOSING = 4
+"""Bytes around a write in a batch, at most: a tag, and the length of less than 2 MiB."""
+
+
+def batch(database: str, writes: Iterable[bytes]) -> bytes:
     """A `BatchWriteRequest`, which is a `CommitRequest` too."""
     pieces = [framed(database.encode())]
     for write in writes:
-        pieces += (b"\x12", as_varint(len(write)), write)
+        pieces += (b"\x12", VARINTS[len(write)], write)
     return b"".join(pieces)
 
 
-def batched_size(write: bytes) -> int:
-    """How many bytes a write takes in a batch."""
-    return len(write) + 1 + len(as_varint(len(write)))
+def written_name(write: bytes) -> str:
+    """The full name of the document that a `Write` updates or deletes."""
+    return name_of(field(write, 1) or b"") or (field(write, 2) or b"").decode()
 
 
 def _content_end(document: bytes) -> int:
@@ -116,30 +131,33 @@ def _content_end(document: bytes) -> int:
     Walked from the beginning, field by field (0.1 us each): a text may end in bytes that look like two times, so
     nothing can be told from the end.
     """
-    position, end = 0, len(document)
-    while position < end and document[position] in _CONTENT:
-        low = document[position + 1]
-        if low < 0x80:
-            position += low + 2
-            continue
-        high = document[position + 2]
-        if high < 0x80:
-            position += (low & 0x7F | high << 7) + 3
-        else:
-            length, start = varint(document, position + 1)
-            position = start + length
+    position = 0
+    try:
+        # This runs for each document: the usual cases by hand.
+        while (tag := document[position]) == _FIELD or tag == _NAME:
+            low = document[position + 1]
+            if low < 0x80:
+                position += low + 2
+                continue
+            high = document[position + 2]
+            if high < 0x80:
+                position += (low & 0x7F | high << 7) + 3
+            else:
+                length, start = varint(document, position + 1)
+                position = start + length
+    except IndexError:
+        pass
     return position
 
 
-def _only_times(document: bytes, start: int) -> bool:
-    """Whether nothing else stands there to the end."""
-    position, end = start, len(document)
-    while position < end:
-        if document[position] not in _TIMES:
-            return False
-        length, position = varint(document, position + 1)
-        position += length
-    return position == end
+def _only_times(document: bytes, position: int) -> bool:
+    """Whether nothing else stands there to the end: one, both or none of them."""
+    size = len(document)
+    for tag in _TIMES:
+        if position < size and document[position] == tag:
+            length = document[position + 1]
+            position += length + 2 if length < 0x80 else size  # no time is so long
+    return position == size
 
 
 def _without_times(document: bytes) -> bytes:

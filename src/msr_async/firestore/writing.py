@@ -47,6 +47,8 @@ _PERMISSION_DENIED: int = grpc.StatusCode.PERMISSION_DENIED.value[0]
 _ALREADY_EXISTS: int = grpc.StatusCode.ALREADY_EXISTS.value[0]
 
 _Response: Any = types.BatchWriteResponse.pb()
+_DONE = b"\x12\x00"
+"""A status without a word, as the last field of an answer: that write was done."""
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -173,7 +175,7 @@ class Writer:
             if waited >= self._patience:
                 raise RestoreFailed(
                     f"The database has taken no write for {waited:.0f} s; its last answer for "
-                    f"{batch.names[0]} was {last}",
+                    f"{batch.name(0)} was {last}",
                     hint="See that it can be reached and has quota left, and run the same restore again.",
                 )
             delay = min(_FIRST_DELAY * 2**attempt, _LONGEST_DELAY) * (0.5 + self._jitter() / 2)
@@ -193,6 +195,8 @@ class Writer:
             )
         except grpc.aio.AioRpcError as error:
             return Refused(code=error.code().value[0], word=error.details() or "no word from the server")
+        if answer.endswith(_DONE * len(batch)):
+            return [None] * len(batch)  # the usual case: nothing needs to be unpacked
         statuses = _Response.FromString(answer).status
         if len(statuses) != len(batch):
             raise RestoreFailed(
@@ -203,7 +207,7 @@ class Writer:
 
 
 def _refused(batch: Batch, place: int | None, answer: Refused) -> MsrError:
-    what = batch.names[place] if place is not None else f"{len(batch)} documents from {batch.names[0]} on"
+    what = batch.name(place) if place is not None else f"{len(batch)} documents from {batch.name(0)} on"
     if answer.code == _PERMISSION_DENIED:
         return PermissionMissing(
             f"{what} cannot be written: {answer}", hint="Give these credentials the role roles/datastore.user."

@@ -5,21 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiofiles
-import anyio
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import to_thread
 
 from ..errors import BackupNotFound, StorageError
 from ..protocols import StorageReader, StorageWriter, StoredFile
+from ..shielding import patiently
 from .unfinished import ENDING, open_unfinished, publish, remove, remove_old, sync_file, sync_folder, translated
-
-T = TypeVar("T")
 
 _GATHER = 1024 * 1024
 """Bytes that are gathered before a write, so that small tables do not cost a hop to a thread each."""
@@ -94,23 +92,23 @@ class LocalStorage:
     async def _create(self, final: Path) -> AsyncIterator[_Writer]:
         writer = _Writer(final, self._mode)
         try:
-            await _to_its_end(writer.open)
+            await patiently(_PATIENCE, writer.open())
             yield writer
             await writer.sync()
             # A cancelled publication is waited for and then taken back: the caller must not find a backup it never got.
-            await _to_its_end(writer.publish)
+            await patiently(_PATIENCE, writer.publish())
         except BaseException:
-            await _to_its_end(writer.discard)
+            await patiently(_PATIENCE, writer.discard())
             raise
 
     @asynccontextmanager
     async def _open(self, path: Path) -> AsyncIterator[_Reader]:
         reader = _Reader(path)
         try:
-            await _to_its_end(reader.open)
+            await patiently(_PATIENCE, reader.open())
             yield reader
         finally:
-            await _to_its_end(reader.close)
+            await patiently(_PATIENCE, reader.close())
 
 
 class _Writer:
@@ -240,33 +238,6 @@ class _Reader:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             await to_thread.run_sync(os.close, descriptor, abandon_on_cancel=True)
-
-
-async def _to_its_end(step: Callable[[], Awaitable[None]]) -> None:
-    """Await a step that must not be cut half-way; a cancellation is let through when the step is over."""
-    error: Exception | None = None
-    over = anyio.Event()
-    scope = anyio.CancelScope(shield=True)
-
-    async def run() -> None:
-        nonlocal error
-        with scope:
-            try:
-                await step()
-            except Exception as problem:
-                error = problem
-        over.set()
-
-    # A task of its own: a shield alone does not hold off a plain asyncio `Task.cancel()`.
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-        try:
-            await over.wait()
-        except anyio.get_cancelled_exc_class():
-            scope.deadline = anyio.current_time() + _PATIENCE
-            raise
-    if error is not None:
-        raise error
 
 
 def _checked(name: str) -> str:

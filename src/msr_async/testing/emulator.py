@@ -6,27 +6,15 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import anyio
-import anyio.to_thread
-
 from ..errors import DatabaseError, ToolMissing
-from . import keeper
+from .serving import HOST, KeptServer, read
 
 __all__ = ["FirestoreEmulator", "find_emulator", "find_java"]
-
-HOST = "127.0.0.1"
-START_DEADLINE = 60.0
-STOP_DEADLINE = 30.0
 
 _CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _IN_SDK = Path("platform/cloud-firestore-emulator")
@@ -39,7 +27,6 @@ _SDKS = (
     "/opt/homebrew/share/google-cloud-sdk",
     "~/google-cloud-sdk",
 )
-_ATTEMPTS = 5
 _QUICKLY_STARTED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _ENDS_BY_SIGNALS = "-Xrs"  # otherwise Java answers the SIGQUIT that it gets when its keeper dies with a list of threads
 _RUNNING = "is now running"
@@ -90,7 +77,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
     return Path(found) if found else None
 
 
-class FirestoreEmulator:
+class FirestoreEmulator(KeptServer):
     """An emulator on a loopback port; it ends with the block, or with this process in whatever way this dies.
 
     Its data are in its memory only. Every project id is a database of its own, so tests can share one emulator.
@@ -101,8 +88,6 @@ class FirestoreEmulator:
         options: more options for Java; those that are there make it start early, and are slower in the long run.
     """
 
-    host = HOST
-
     def __init__(
         self,
         *,
@@ -112,13 +97,10 @@ class FirestoreEmulator:
     ) -> None:
         if not re.fullmatch(r"\d+[kmgKMG]", heap):
             raise ToolMissing(f"heap is {heap!r}.", hint="Write it as Java does, such as 512m or 2g.")
+        super().__init__("The Firestore emulator")
         self.heap = heap
         self._options = tuple(options)
         self._jar = None if jar is None else Path(jar)
-        self._lock = threading.Lock()
-        self._folder: Path | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._port = 0
 
     def __repr__(self) -> str:
         return f"<FirestoreEmulator, {self.address if self._keeper else 'not running'}>"
@@ -126,28 +108,14 @@ class FirestoreEmulator:
     @property
     def address(self) -> str:
         """`host:port`, as `FirestoreHandler(emulator=...)` and FIRESTORE_EMULATOR_HOST take it."""
-        if not self._keeper:
-            raise _not_running()
-        return f"{HOST}:{self._port}"
+        return f"{HOST}:{self.port}"
 
     @property
     def pid(self) -> int:
         """Of the Java process."""
         if not self._folder:
-            raise _not_running()
+            raise self._not_running()
         return int((self._folder / "pid").read_text())
-
-    async def __aenter__(self) -> FirestoreEmulator:
-        try:
-            await anyio.to_thread.run_sync(self.start)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        with anyio.move_on_after(STOP_DEADLINE + START_DEADLINE, shield=True):
-            await anyio.to_thread.run_sync(self.stop)
 
     def start(self, *, port: int | None = None) -> None:
         """Start it, empty; takes some seconds.
@@ -159,79 +127,31 @@ class FirestoreEmulator:
             ToolMissing: there is no emulator or no Java.
             DatabaseError: it did not start, with the end of what it said.
         """
-        with self._lock:
-            if self._keeper:
-                raise DatabaseError("The emulator is already running.", hint="Use one object an emulator.")
-            java, jar = _programs(self._jar)
+        java, jar = _programs(self._jar)
+        with self._starting("msr-firestore-") as folder:
             if port and not _is_free(port):
                 raise DatabaseError(
                     f"The port {port} of {HOST} is taken.", hint="Leave the port out, or stop what listens there."
                 )
-            said = ""
-            try:
-                for _ in range(1 if port else _ATTEMPTS):  # somebody may take the port between our look and its own
-                    if self._launch(java, jar, port or _free_port()):
-                        return
-                    said = _tail(self._folder)
-                    self._dismiss()
-            except BaseException:
-                self._dismiss()
-                raise
-            raise DatabaseError(
-                f"The Firestore emulator did not start. The end of what it said:\n{said}",
-                hint="It needs Java 17 or newer, and a free port.",
-            )
+            options = [f"-Xmx{self.heap}", _ENDS_BY_SIGNALS, *self._options, "-Duser.language=en"]
 
-    def stop(self) -> None:
-        """Stop it; does nothing when it does not run."""
-        with self._lock:
-            self._dismiss()
+            def command(port: int) -> Sequence[str]:
+                emulator = [str(java), *options, "-cp", str(jar), _CLASS, "--host", HOST, "--port", str(port)]
+                # The shell notes its own process id, and then becomes the emulator.
+                return ["/bin/sh", "-c", 'echo $$ > pid; exec "$@"', "sh", *emulator]
+
+            self._serve(folder, command, port=port, hint="It needs Java 17 or newer, and a free port.")
 
     def kill(self) -> int:
         """End it at once, as a crash would; its port, to start it again at."""
         with self._lock:
             port = self._port
             os.kill(self.pid, 9)
-            self._dismiss()
+            self._stop()
         return port
 
-    def _launch(self, java: Path, jar: Path, port: int) -> bool:
-        self._folder = Path(tempfile.mkdtemp(prefix="msr-firestore-"))
-        options = [f"-Xmx{self.heap}", _ENDS_BY_SIGNALS, *self._options, "-Duser.language=en"]
-        command = [str(java), *options, "-cp", str(jar), _CLASS, "--host", HOST, "--port", str(port)]
-        # The shell notes its own process id, and then becomes the emulator.
-        noted = ["/bin/sh", "-c", 'echo $$ > pid; exec "$@"', "sh", *command]
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__, str(self._folder), "", *noted],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._port = port
-        deadline = time.monotonic() + START_DEADLINE
-        while time.monotonic() < deadline:
-            if self._keeper.poll() is not None:
-                return False
-            if _RUNNING in _tail(self._folder) and _answers(port):
-                return True
-            time.sleep(0.05)
-        return False
-
-    def _dismiss(self) -> None:
-        if self._keeper and self._keeper.stdin:
-            self._keeper.stdin.close()
-            try:
-                self._keeper.wait(STOP_DEADLINE)
-            except subprocess.TimeoutExpired:
-                self._keeper.kill()
-                self._keeper.wait()
-        self._keeper = None
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
-
-
-def _not_running() -> DatabaseError:
-    return DatabaseError("The emulator is not running.", hint="Use it inside its `async with` block.")
+    def _ready(self, folder: Path, port: int) -> bool:
+        return _RUNNING in read(folder / "log") and _answers(port)
 
 
 def _programs(jar: Path | None) -> tuple[Path, Path]:
@@ -267,18 +187,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _tail(folder: Path | None, lines: int = 12) -> str:
-    try:
-        said = ((folder or Path()) / "log").read_text(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(said.strip().splitlines()[-lines:])

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
-import anyio
-
 from ...models import Selection
-from .carrying import carry, change, chunks, count, fill, first_of, put_rows, restoration_of, restore, without_first
+from .carrying import (
+    cancel_half_way,
+    carry,
+    change,
+    chunks,
+    count,
+    fail_half_way,
+    fail_to_come,
+    fill,
+    put_rows,
+    restoration_of,
+    restore,
+    without_first,
+)
 from .round_trip import RoundTripContract
-from .saying import OwnError
-from .world import raising
 
 ConnT = TypeVar("ConnT")
 
@@ -36,17 +44,9 @@ class BackupContract(RoundTripContract[ConnT], Generic[ConnT]):
             carried = await carry(world.handler)
             await change(world)
             before = await world.contents()
-            with raising(OwnError):
-                async with restoration_of(world.handler, carried) as restoration:
-                    await restoration.load(*first_of(carried))
-                    raise OwnError
+            await fail_half_way(world.handler, carried)
             assert await world.contents() == before
-            with anyio.CancelScope() as scope:
-                async with restoration_of(world.handler, carried) as restoration:
-                    await restoration.load(*first_of(carried))
-                    scope.cancel()
-                    await anyio.sleep(60)
-            assert scope.cancelled_caught
+            await cancel_half_way(world.handler, carried)
             assert await world.contents() == before
             await restore(world.handler, carried)
             assert await world.contents() != before
@@ -56,15 +56,7 @@ class BackupContract(RoundTripContract[ConnT], Generic[ConnT]):
             await fill(world)
             carried = await carry(world.handler)
             before = await world.contents()
-
-            async def broken(rows: bytes) -> AsyncIterator[bytes]:
-                yield rows
-                raise OwnError
-
-            with raising(OwnError):
-                async with restoration_of(world.handler, carried) as restoration:
-                    for part, rows in carried.rows:
-                        await restoration.load(part, broken(rows))
+            await fail_to_come(world.handler, carried)
             assert await world.contents() == before
 
     async def test_loading_counts_the_rows_that_came(self) -> None:

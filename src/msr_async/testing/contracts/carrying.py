@@ -25,7 +25,8 @@ from ...models import (
     Totals,
 )
 from ...protocols import Backup, DatabaseMigrationHandler, Restoration, RestoreOptions, Snapshot, WorkOptions
-from .world import World
+from .saying import OwnError
+from .world import World, raising
 
 ConnT = TypeVar("ConnT")
 
@@ -158,6 +159,37 @@ async def restore(handler: DatabaseMigrationHandler[ConnT], carried: Carried) ->
             totals = await restoration.load(part, chunks(part, rows))
             assert totals.rows == count(part, rows)
         await restoration.finish()
+
+
+async def fail_half_way(handler: DatabaseMigrationHandler[ConnT], carried: Carried) -> None:
+    """A restore that ends with an error of the caller's, which comes out as it is."""
+    with raising(OwnError):
+        async with restoration_of(handler, carried) as restoration:
+            await restoration.load(*first_of(carried))
+            raise OwnError
+
+
+async def cancel_half_way(handler: DatabaseMigrationHandler[ConnT], carried: Carried) -> None:
+    """A restore that is cancelled."""
+    with anyio.CancelScope() as scope:
+        async with restoration_of(handler, carried) as restoration:
+            await restoration.load(*first_of(carried))
+            scope.cancel()
+            await anyio.sleep(60)
+    assert scope.cancelled_caught
+
+
+async def fail_to_come(handler: DatabaseMigrationHandler[ConnT], carried: Carried) -> None:
+    """A restore whose rows end with an error, which comes out as it is."""
+
+    async def broken(rows: bytes) -> AsyncIterator[bytes]:
+        yield rows
+        raise OwnError
+
+    with raising(OwnError):
+        async with restoration_of(handler, carried) as restoration:
+            for part, rows in carried.rows:
+                await restoration.load(part, broken(rows))
 
 
 def first_of(carried: Carried) -> tuple[Part, AsyncIterator[bytes]]:

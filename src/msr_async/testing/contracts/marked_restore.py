@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
-import anyio
-
 from ...errors import RestoreFailed, RestoreUnfinished
-from .carrying import carry, change, chunks, count, fill, first_of, restoration_of, restore, without_first
+from .carrying import (
+    cancel_half_way,
+    carry,
+    change,
+    chunks,
+    count,
+    fail_half_way,
+    fail_to_come,
+    fill,
+    first_of,
+    restoration_of,
+    restore,
+    without_first,
+)
 from .round_trip import RoundTripContract
-from .saying import OwnError
 from .world import World, raising
 
 ConnT = TypeVar("ConnT")
@@ -50,17 +59,9 @@ class MarkedRestoreContract(RoundTripContract[ConnT], Generic[ConnT]):
             before = await world.contents()
             carried = await carry(world.handler)
             await change(world)
-            with raising(OwnError):
-                async with restoration_of(world.handler, carried) as restoration:
-                    await restoration.load(*first_of(carried))
-                    raise OwnError
+            await fail_half_way(world.handler, carried)
             await _is_marked(world)
-            with anyio.CancelScope() as scope:
-                async with restoration_of(world.handler, carried) as restoration:
-                    await restoration.load(*first_of(carried))
-                    scope.cancel()
-                    await anyio.sleep(60)
-            assert scope.cancelled_caught
+            await cancel_half_way(world.handler, carried)
             await _is_marked(world)
             await restore(world.handler, carried)
             assert await world.contents() == before
@@ -81,15 +82,7 @@ class MarkedRestoreContract(RoundTripContract[ConnT], Generic[ConnT]):
         async with self.world() as world:
             await fill(world)
             carried = await carry(world.handler)
-
-            async def broken(rows: bytes) -> AsyncIterator[bytes]:
-                yield rows
-                raise OwnError
-
-            with raising(OwnError):
-                async with restoration_of(world.handler, carried) as restoration:
-                    for part, rows in carried.rows:
-                        await restoration.load(part, broken(rows))
+            await fail_to_come(world.handler, carried)
             await _is_marked(world)
 
     async def test_a_restore_that_lost_rows_is_not_finished(self) -> None:
