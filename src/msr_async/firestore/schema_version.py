@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from ..errors import ConnectionLost, DatabaseError
 from ..models import AppliedMigration
 from ..protocols import WorkOptions
-from . import marking
+from . import marking, reading
 from .cancelling import recognised
 from .clients import Clients
 from .translating import patiently, translating, unreachable
@@ -22,7 +22,7 @@ from .units import Connection, Units, UnitTransaction
 
 _TIMEOUT, _PATIENCE = 20.0, 60.0
 """Seconds for one attempt, and for all of them."""
-_FIRST_PATIENCE = 10.0
+_FIRST = reading.LIMITS.at_most(10.0)
 
 
 class FirestoreSchemaVersion:
@@ -48,6 +48,11 @@ class FirestoreSchemaVersion:
         mark = await _first_word(clients)
         if mark is not None:
             raise marking.unfinished(mark)
+        return await self.lines()
+
+    async def lines(self) -> Sequence[AppliedMigration]:
+        """The same, whether a restore is under way or not."""
+        clients = self._open()
 
         async def read() -> list[AppliedMigration]:
             lines = clients.native.collection(self._lines).stream(retry=None, timeout=_TIMEOUT)
@@ -105,14 +110,13 @@ class FirestoreSchemaVersion:
 
 async def _first_word(clients: Clients) -> marking.Mark | None:
     """The mark of a restore. Mostly it is the first question to a database, and a wrong address is told soon."""
-    if clients.reached:
-        return await marking.standing(clients)
-    try:
-        mark = await marking.standing(clients, patience=_FIRST_PATIENCE)
-    except ConnectionLost as error:
-        raise unreachable(error, clients.host, emulated=clients.emulated, doing="Reading the history") from error
-    clients.reached = True
-    return mark
+    if not clients.reached:
+        try:
+            await reading.now(clients, limits=_FIRST)
+        except ConnectionLost as error:
+            raise unreachable(error, clients.host, emulated=clients.emulated, doing="Reading the history") from error
+        clients.reached = True
+    return await marking.standing(clients)
 
 
 def _note_id(key: str) -> str:
