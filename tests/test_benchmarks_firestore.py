@@ -153,7 +153,9 @@ def test_ratios_are_of_medians_and_targets_are_judged_by_them() -> None:
     )
     streams = report.table("", 7, [runs("backup", "one", 8.0, cpu=1.0), runs("backup", "eight", 2.0, cpu=1.0)])
     found = report.targets(main, [few, many], streams, ("one", "eight"))
-    assert [target.value for target in found] == pytest.approx([0.2, 0.2, 0.5 / 4.5, 0.3, 0.01, 0.5 / 99.5, 1.2, 1.0, 0.25])
+    assert [target.value for target in found] == pytest.approx(
+        [0.2, 0.2, 0.5 / 4.5, 0.3, 0.01, 0.5 / 99.5, 1.2, 1.0, 0.25]
+    )
     assert [target.met for target in found] == [True, False, True, False, True, True, False, True, True]
     assert main.lines[0].servers_share == 0.75
 

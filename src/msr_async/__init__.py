@@ -65,6 +65,7 @@ from .models import (
     RepairResult,
     RestoreInfo,
     Script,
+    UnfinishedRestore,
     VerifyInfo,
 )
 from .protocols import DatabaseMigrationHandler, MigrationContext, Storage
@@ -129,6 +130,7 @@ __all__ = [
     "ToolMissing",
     "TransactionConfig",
     "TransactionMode",
+    "UnfinishedRestore",
     "ValidationFailed",
     "VerifyInfo",
     "__version__",

@@ -35,6 +35,7 @@ class MigrationFinished(Event, frozen=True, kw_only=True):
     migration: Migration
     direction: Direction
     duration: float
+    """Seconds; of small ones that went to the server in one message, an equal share. The history has each one's own."""
 
 
 class MigrationErred(Event, frozen=True, kw_only=True):
@@ -85,6 +86,8 @@ class Noticed(Event, frozen=True, kw_only=True):
     """The server had something to say while a migration ran: a NOTICE or a WARNING."""
 
     migration: Migration
+    among: tuple[Migration, ...] = ()
+    """Others that it may have been as well: they went to the server in one message, which rarely says anything."""
     severity: str
     message: str
 

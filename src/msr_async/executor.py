@@ -29,11 +29,12 @@ from .models import (
     RepairResult,
     RestoreInfo,
     RestoreMode,
+    UnfinishedRestore,
     VerifyInfo,
     Version,
 )
 from .observers.log import log_event
-from .protocols import DatabaseMigrationHandler, Lock, RestoreOptions, Storage
+from .protocols import DatabaseMigrationHandler, Lock, MarkedBackup, RestoreOptions, Storage
 from .shielding import in_thread
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class MigrationScriptExecutor(Generic[ConnT]):
         Raises:
             BackupNotFound, BackupInvalid: nothing was touched.
             ConfigError: the database has no such mode; nothing was touched.
-            RestoreUnfinished: another restore stopped half-way, and this mode would build on it.
+            RestoreUnfinished: another restore stopped half-way, and this one would leave some of that.
             TargetRefused: with the name to give.
             RestoreFailed: the target is as it was, where its database can do that.
         """
@@ -247,6 +248,36 @@ class MigrationScriptExecutor(Generic[ConnT]):
             guard_target(manifest.source, await self.handler.describe(), confirm_target)
             options = RestoreOptions(owners=owners, privileges=privileges, mode=mode)
             return await conductor.backups.restore(storage, name, options)
+
+    async def unfinished_restore(self) -> UnfinishedRestore | None:
+        """The restore whose mark stands in the database, under way or cut; None without one, and where a restore is one
+        transaction."""
+        marked = self.handler.backup
+        return await marked.unfinished() if isinstance(marked, MarkedBackup) else None
+
+    async def give_up_restore(self, backup: str) -> UnfinishedRestore | None:
+        """Take away the mark of a restore that will not be run again, under the migration lock.
+
+        The database stays as it is: some of it as the backup has it, the rest as it was, and nobody checks it.
+
+        Args:
+            backup: the id of that restore's backup, as `unfinished_restore()` says it: the confirmation.
+
+        Returns:
+            What was given up; None when there was no mark.
+
+        Raises:
+            LockNotAcquired: the restore is still under way.
+            RestoreFailed: the mark is of another restore.
+        """
+        marked = self.handler.backup
+        if not isinstance(marked, MarkedBackup):
+            raise ConfigError(
+                f"A restore of {self.handler.name} leaves no mark.",
+                hint="There is nothing to give up: a restore that failed has changed nothing.",
+            )
+        async with self._conductor.locked():
+            return await marked.give_up(backup)
 
     async def list_backups(self) -> list[BackupInfo]:
         """The complete backups of the storage, newest first."""
@@ -305,7 +336,7 @@ class MigrationScriptExecutor(Generic[ConnT]):
                 f"There is no complete backup in {where}.", hint="Name one by its path, or make one first."
             )
         if complete[0] is not found[0]:
-            self._emit(Warned(message=f"{found[0].path} is newer and holds data without a schema: passed over."))
+            self._emit(Warned(message=f"{found[0].path} is newer and does not hold everything: passed over."))
         return storage, complete[0].path.name
 
     async def _locate(self, backup: str | os.PathLike[str]) -> tuple[Storage, str]:

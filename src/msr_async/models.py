@@ -364,16 +364,45 @@ class RestoreInfo(Struct, frozen=True, kw_only=True):
     path: Path
     parts: int
     rows: int
+    """That the backup holds; what became of them stands in the last fields."""
     raw_bytes: int
     duration: float
     warnings: tuple[str, ...] = ()
     kind: str = ""
+    mode: RestoreMode = "replace"
+    written: int = 0
+    """Of the backup's rows; PostgreSQL: all of them."""
+    unchanged: int = 0
+    """Of the backup's rows: the target held them as they are."""
+    deleted: int = 0
+    """Of the target's, which the backup does not hold."""
+    kept: int = 0
+    """Of the backup's rows that were not written in the mode `create`, for the target had them already."""
 
 
 class RestoreTotals(Struct, frozen=True, kw_only=True):
     """What the backend says at the end of a restoration, after its own checks."""
 
     warnings: tuple[str, ...] = ()
+    written: int | None = None
+    """None: all of the backup's rows."""
+    unchanged: int = 0
+    deleted: int = 0
+    kept: int = 0
+
+
+class UnfinishedRestore(Struct, frozen=True, kw_only=True):
+    """A restore whose mark stands in the database: it is under way, or has not come to its end."""
+
+    backup: str
+    """The backup's id."""
+    mode: str
+    holder: str
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        since = f", begun {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        return f"a restore of the backup {self.backup} (mode {self.mode}, by {self.holder}{since})"
 
 
 class VerifyInfo(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
@@ -28,6 +28,7 @@ from .models import (
     Script,
     Selection,
     SnapshotDetails,
+    UnfinishedRestore,
 )
 
 ConnT = TypeVar("ConnT")
@@ -66,6 +67,13 @@ class WorkOptions(Struct, frozen=True, kw_only=True):
     """Wait until the commit is on disk. A later durable commit makes the earlier ones durable too."""
     notice: Callable[[str, str], None] | None = None
     """Hears the server's severity and words while the work runs."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A script of the database's own language, and the line of the history that stands for it."""
+
+    script: Script
+    entry: AppliedMigration
 
 
 class MigrationContext(Struct, Generic[ConnT], frozen=True, kw_only=True):
@@ -214,6 +222,25 @@ class Backup(Protocol):
         ...
 
 
+@runtime_checkable
+class MarkedBackup(Protocol):
+    """What a `Backup` offers besides, whose restores are not one transaction and mark the target."""
+
+    async def unfinished(self) -> UnfinishedRestore | None:
+        """The restore whose mark stands in the target: it is under way, or has not come to its end."""
+        ...
+
+    async def give_up(self, backup: str, /) -> UnfinishedRestore | None:
+        """Take the mark of a restore of that backup (its id) away; the target stays as it is, partly restored.
+
+        The engine holds the migration lock.
+
+        Raises:
+            RestoreFailed: the mark is of another restore.
+        """
+        ...
+
+
 class DatabaseMigrationHandler(Protocol[ConnT]):
     """A database that can be migrated. Owns its connections: `async with` opens and closes it."""
 
@@ -286,13 +313,30 @@ class DatabaseMigrationHandler(Protocol[ConnT]):
         """
         ...
 
-    async def apply(
-        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
-    ) -> None:
-        """Run a script of this database's own language and its line in the history as one transaction.
+    def joins(self, script: Script, /) -> bool:
+        """Whether the script may be applied together with others.
 
-        The same as `run` with `execute` and `record` (`down`: `forget`), in as few round trips as the database allows.
-        `record` replaces an earlier line where the entry has no version. The entry's time and duration are taken anew.
+        Not where it may leave something in its session, or where the server is likely to say something while it runs.
+        """
+        ...
+
+    async def apply(
+        self, changes: Sequence[Change], direction: Direction, options: WorkOptions, done: Callable[[float], None], /
+    ) -> None:
+        """Run scripts of this database's own language, each and its line in the history as one transaction, in order.
+
+        The same as, one after the other, `run` with `execute` and `record` (`down`: `forget`), in as few round trips as
+        the database allows. `record` replaces an earlier line where the entry has no version. The entries' times and
+        durations are taken anew.
+
+        Args:
+            changes: one, or several that `joins` said yes to.
+            options: of each; only the last is `durable`, where it is asked for.
+            done: called for each, in order, once it is known to be committed, with the seconds that it took (of those
+                that cannot be told apart, an equal share): before this returns, raises or is cancelled.
+
+        Raises:
+            ScriptFailed: of the first that failed. Nothing of it is kept, and none after it was run.
         """
         ...
 
@@ -369,8 +413,10 @@ class Storage(Protocol):
 
 __all__ = [
     "Backup",
+    "Change",
     "DatabaseMigrationHandler",
     "Lock",
+    "MarkedBackup",
     "MigrationContext",
     "Observer",
     "Progress",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Command, Outcome
+from tests.cli.terminal import on_a_terminal
 from tests.firestore.filed import document, filed
 from tests.support.firestore import target
 from tests.support.firestore_server import FirestoreServer
@@ -225,6 +227,62 @@ def test_a_restore_that_has_not_come_to_its_end_stops_everything_else(
     assert "in the middle of a restore of the backup b-1" in done.err
     shop.put(NEW)
     assert shop(*command).code == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "counts"),
+    [
+        ("replace", "{name} holds what {path} held: 2 documents, ", (2, 0, 1, 0)),
+        (
+            "overwrite",
+            "{path} was written over what {name} held, and the rest of it stays: 2 documents, ",
+            (2, 0, 0, 0),
+        ),
+        ("merge", "the fields in {path} were written into {name}, and all others stay: 2 documents, ", (2, 0, 0, 0)),
+        ("create", "{name} was given what it did not have of {path}: 2 documents, ", (1, 0, 0, 1)),
+    ],
+)
+def test_what_a_restore_has_done_is_said_as_its_mode_is(
+    store: Store, mode: str, words: str, counts: tuple[int, int, int, int]
+) -> None:
+    store.put(OLD)
+    told = dict(zip(("written", "unchanged", "deleted", "kept"), counts, strict=True))
+    in_words = ", ".join(f"{number} {word}" for word, number in told.items() if number)
+    made = asyncio.run(filed(store.cli.folder / "made", NEW)).path
+    done = store("backup", "restore", made, "--mode", mode)
+    (line,) = done.out.splitlines()
+    wanted = (
+        re.escape(words).replace(r"\{name\}", f"Firestore {store.project}.*").replace(r"\{path\}", re.escape(f"{made}"))
+    )
+    assert re.fullmatch(rf"{wanted}.* \({in_words}\)\.", line)
+    assert ("checked" if mode == "replace" else f"mode {mode}: {in_words}") in done.err
+    store.put(OLD)
+    shown = store("backup", "restore", made, "--mode", mode, "--format", "json").document
+    assert {key: shown[key] for key in told} == told
+    assert (shown["mode"], shown["rows"]) == (mode, 2)
+
+
+def test_a_restore_that_nobody_will_finish_is_given_up_with_consent(shop: Store) -> None:
+    shop.mark(backup="b-1", mode="create", holder="somebody")
+    (shop.cli.folder / "migrations").mkdir()
+    asked = shop("lock", "release", "--restore-mark")
+    assert asked.code == 2
+    assert "in the middle of a restore of the backup b-1 (mode create, by somebody)" in asked.err
+    assert "the database stays as it is, partly restored" in asked.err
+    assert shop("status").code == 6
+    assert "--restore-mark" in shop("status").err
+    with on_a_terminal(shop.cli.folder, "lock", "release", "--restore-mark", *shop.flags) as terminal:
+        terminal.wait_for("Give it up? The database stays as it is, partly restored, and is used like that. [y/N]")
+        terminal.type("n\n")
+        assert terminal.end() == 1
+    assert shop("status").code == 6
+    done = shop("lock", "release", "--restore-mark", "--yes", "--format", "json")
+    assert done.code == 0, done.out + done.err
+    assert (done.document["ended"], done.document["given_up"]["backup"]) == (None, "b-1")
+    assert shop("status").code == 0
+    assert sorted(shop.holds()) == paths(SHOP)
+    again = shop("lock", "release", "--restore-mark")
+    assert (again.code, again.out.endswith("no restore is unfinished.\n")) == (0, True)
 
 
 # -- migrations ------------------------------------------------------------------------------------

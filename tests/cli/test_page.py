@@ -27,6 +27,7 @@ from msr_async.models import (
     Plan,
     RepairResult,
     Script,
+    UnfinishedRestore,
 )
 from tests.cli.command import Command
 
@@ -84,6 +85,8 @@ def test_the_page_has_the_keys_of_the_documents() -> None:
     assert keys("`repair`") == list(of_repair(RepairResult(), "x"))
     assert keys("`lock status`") == list(of_lock(None, "x"))
     assert keys("`lock release`") == list(of_release(None, "x"))
+    left = UnfinishedRestore(backup="x", mode="replace", holder="x")
+    assert keys("an unfinished restore") == list(of_release(None, "x", given_up=left)["given_up"])
     assert keys("a holder") == list(of_lock(LockInfo(holder="x"), "x")["holder"])
 
 

@@ -22,18 +22,25 @@ from msr_async._engine.emitting import Emitter
 from msr_async._engine.verifying import read_manifest, verify
 from msr_async.archive import decompress
 from msr_async.config import BackupConfig, Config
-from msr_async.errors import BackupFailed, ConfigError, ConnectionLost, MsrError
-from msr_async.firestore import reading, wire
+from msr_async.errors import (
+    BackupFailed,
+    ConfigError,
+    ConnectionLost,
+    DatabaseError,
+    MsrError,
+    RestoreUnfinished,
+)
+from msr_async.firestore import marking, reading, wire
 from msr_async.firestore.backup import FirestoreBackup
 from msr_async.firestore.handler import FirestoreHandler
 from msr_async.firestore.names import Home, collection_id, order_key
 from msr_async.framing import rows_in
-from msr_async.models import Manifest, Selection
+from msr_async.models import AppliedMigration, Manifest, Selection
 from msr_async.storage import LocalStorage
-from tests.support.firestore import FirestoreTarget, commit, opening
+from tests.support.firestore import FirestoreTarget, commit, only_own, opening
 from tests.support.firestore_carrying import describe
 from tests.support.firestore_cutting import CutClients
-from tests.support.firestore_server import FirestoreServer
+from tests.support.firestore_server import FirestoreServer, listing
 
 Document: Any = documents.Document.pb()
 Value: Any = documents.Value.pb()
@@ -324,12 +331,66 @@ async def test_more_than_can_be_read_in_time_is_refused_before(clients: CutClien
     await make(backup_of(clients, readable=60, rate=2), clients, storage)
 
 
-async def test_a_moment_that_is_gone_is_told(opened: Open, storage: LocalStorage) -> None:
-    clients = opened(cuts=[3], code=grpc.StatusCode.FAILED_PRECONDITION)
+async def test_the_time_that_was_spent_counts_too(clients: CutClients, storage: LocalStorage) -> None:
     await write(clients, SHOP)
+    seconds = itertools.count(0, 40)
+    with pytest.raises(BackupFailed, match="a past moment for 1 minutes only"):
+        await make(backup_of(clients, readable=60, rate=2, clock=lambda: next(seconds)), clients, storage)
+
+
+@only_own
+@pytest.mark.parametrize(
+    "words", ["The requested snapshot version is too old.", "The requested 'read_time' is too old."]
+)
+async def test_a_moment_that_is_gone_is_told(
+    firestore_target: Any, clients: CutClients, storage: LocalStorage, words: str
+) -> None:
+    await write(clients, SHOP)
+    firestore_target.server.faults.fail("RunQuery", grpc.StatusCode.FAILED_PRECONDITION, words)
     with pytest.raises(BackupFailed, match=r"does not show the moment .* any more.*a selection of collections"):
         await make(backup_of(clients), clients, storage)
     assert await storage.list() == []
+
+
+@only_own
+async def test_the_same_status_for_another_reason_is_not_taken_for_that(
+    firestore_target: Any, clients: CutClients, storage: LocalStorage
+) -> None:
+    await write(clients, SHOP)
+    words = "The query requires an index."
+    firestore_target.server.faults.fail("RunQuery", grpc.StatusCode.FAILED_PRECONDITION, words)
+    with pytest.raises(DatabaseError, match=r"Reading .*requires an index \(FAILED_PRECONDITION\)") as caught:
+        await make(backup_of(clients), clients, storage)
+    assert type(caught.value) is DatabaseError
+
+
+async def test_after_the_hour_it_is_taken_for_that_whatever_the_words(opened: Open) -> None:
+    clients = opened(cuts=[3], code=grpc.StatusCode.FAILED_PRECONDITION)
+    await write(clients, SHOP)
+    seconds = 0.0
+    backup = backup_of(clients, readable=60, rate=1000, clock=lambda: seconds)
+
+    async def send(piece: bytes) -> None:
+        pass
+
+    async with backup.snapshot(Selection(), complete=True) as snapshot:
+        seconds = 61.0
+        with pytest.raises(BackupFailed, match=r"does not show the moment .* any more"):
+            await snapshot.dump(snapshot.parts[0], send)
+
+
+async def test_in_the_middle_of_a_restore_no_backup_is_made(clients: CutClients, storage: LocalStorage) -> None:
+    await write(clients, SHOP)
+    mark = await marking.put(clients, backup="an-older-one", mode="replace")
+    for include in ((), ("users",)):
+        with pytest.raises(RestoreUnfinished, match="in the middle of a restore of the backup an-older-one"):
+            await make(backup_of(clients), clients, storage, include=include)
+    _, seen = await marking.with_time(clients)
+    assert seen == await marking.standing(clients)
+    assert clients.streams == 0
+    assert await storage.list() == []
+    await marking.remove(clients, mark)
+    await make(backup_of(clients), clients, storage, complete=True)
 
 
 async def test_a_server_that_goes_away_is_told_in_time(opened: Open, storage: LocalStorage) -> None:
@@ -451,6 +512,43 @@ async def test_what_could_not_be_counted_is_read_all_the_same(
     assert uncountable.streams == 0
     manifest = await make(backup_of(uncountable, most_parts=1), uncountable, storage)
     assert paths_in(uncountable, storage, manifest) == SHOP
+    assert "it was not checked against a count" in manifest.notes[0]
+
+
+@pytest.fixture
+def in_pieces(firestore_target: Any, monkeypatch: pytest.MonkeyPatch) -> FirestoreServer:
+    """The server of our own, which cuts small databases too, and cannot count this one at once."""
+    server: FirestoreServer = firestore_target.server
+    monkeypatch.setattr(listing, "LEAST_PARTITION", 10)
+    monkeypatch.setattr(server, "kindless_partitions", True)
+    server.faults.fail("RunAggregationQuery", grpc.StatusCode.INVALID_ARGUMENT)
+    return server
+
+
+@only_own
+async def test_what_is_too_much_for_one_count_is_counted_piece_by_piece(
+    clients: CutClients, storage: LocalStorage, in_pieces: FirestoreServer
+) -> None:
+    await write(clients, SHOP)
+    manifest = await make(backup_of(clients, least_in_part=10, most_parts=4), clients, storage)
+    assert paths_in(clients, storage, manifest) == SHOP
+    assert len(manifest.parts) == 4
+    assert not any("count" in note for note in manifest.notes)
+
+
+@only_own
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"max_reads": 10}, f"{len(SHOP)} documents to read, and 10 reads"), ({"readable": 60, "rate": 1}, "1 minutes")],
+)
+async def test_and_is_refused_before_it_is_read_like_anything_else(
+    clients: CutClients, storage: LocalStorage, in_pieces: FirestoreServer, settings: dict[str, Any], words: str
+) -> None:
+    await write(clients, SHOP)
+    with pytest.raises(BackupFailed, match=words):
+        await make(backup_of(clients, least_in_part=10, most_parts=4, **settings), clients, storage)
+    assert clients.streams == 0
+    assert await storage.list() == []
 
 
 async def test_a_server_that_is_away_from_the_start_is_told(uncountable: Uncountable, storage: LocalStorage) -> None:
@@ -458,26 +556,54 @@ async def test_a_server_that_is_away_from_the_start_is_told(uncountable: Uncount
         await make(backup_of(uncountable), uncountable, storage)
 
 
-async def test_cancelled_in_the_middle_it_leaves_nothing_and_can_begin_again(
-    clients: CutClients, storage: LocalStorage
+class Stopping(CutClients):
+    """Cancels a scope when a certain call to the database was begun."""
+
+    calls = 0
+    scope: anyio.CancelScope | None = None
+    at = 0
+    """Which call, from 1 on."""
+
+    def unary(self, method: str) -> Any:
+        return self._counted(super().unary(method))
+
+    def stream(self, method: str) -> Any:
+        return self._counted(super().stream(method))
+
+    def blocking_stream(self, method: str) -> Any:
+        return self._counted(super().blocking_stream(method))
+
+    def _counted(self, call: Any) -> Any:
+        def begun(request: bytes, **options: Any) -> Any:
+            self.calls += 1
+            if self.scope is not None and self.calls == self.at:
+                self.scope.cancel()
+            return call(request, **options)
+
+        return begun
+
+
+async def test_cancelled_at_any_call_it_leaves_nothing_and_can_begin_again(
+    firestore_target: FirestoreTarget, storage: LocalStorage
 ) -> None:
-    await write(clients, SHOP)
-    whole = anyio.current_time()
-    await make(backup_of(clients), clients, storage)
-    whole = anyio.current_time() - whole
-    await storage.delete("b.msrbak")
-    stopped = 0
-    for tenth in range(8):
-        with anyio.move_on_after(whole * tenth / 20) as scope:
-            await make(backup_of(clients), clients, storage)
-            await anyio.sleep_forever()
-        stopped += scope.cancelled_caught
-        for left in await storage.list():
-            await storage.delete(left.name)
-        assert list(storage.path("x").parent.iterdir()) == []
-    assert stopped == 8
-    assert clients.open == 0
-    assert paths_in(clients, storage, await make(backup_of(clients), clients, storage)) == SHOP
+    async with opening(firestore_target, Stopping) as opens:
+        clients = opens(itertools.cycle([7, 0]))
+        await write(clients, SHOP)
+        clients.calls = 0
+        await make(backup_of(clients), clients, storage)
+        calls = clients.calls
+        await storage.delete("b.msrbak")
+        for clients.at in range(1, calls + 1):
+            clients.calls = 0
+            with anyio.CancelScope() as clients.scope:
+                await make(backup_of(clients), clients, storage)
+                pytest.fail("it came to its end")
+            assert clients.scope.cancelled_caught
+            assert list(storage.path("x").parent.iterdir()) == []
+        clients.scope = None
+        assert calls > 10
+        assert clients.open == 0
+        assert paths_in(clients, storage, await make(backup_of(clients), clients, storage)) == SHOP
 
 
 async def test_the_executor_makes_reads_and_verifies_one(firestore_target: Any, tmp_path: Path) -> None:
@@ -493,3 +619,22 @@ async def test_the_executor_makes_reads_and_verifies_one(firestore_target: Any, 
     assert manifest.source.name == f"{firestore_target.project}/(default)"
     assert manifest.tags == {"why": "a test"}
     assert verified.rows == 3
+
+
+async def test_a_restore_that_begins_when_the_history_was_read_is_noticed(
+    firestore_target: Any, clients: CutClients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(folder=tmp_path, backup=BackupConfig(folder=tmp_path / "backups"))
+    await write(clients, ["users/a", "users/b"])
+    async with FirestoreHandler(firestore_target.project, emulator=firestore_target.address) as handler:
+        executor, read = MigrationScriptExecutor(handler, config), handler.schema_version.applied
+
+        async def applied() -> Sequence[AppliedMigration]:
+            found = await read()
+            await marking.put(clients, backup="another", mode="replace")
+            return found
+
+        monkeypatch.setattr(handler.schema_version, "applied", applied)
+        with pytest.raises(RestoreUnfinished, match="a restore of the backup another"):
+            await executor.create_backup()
+        assert await executor.list_backups() == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import grpc
 import grpc.aio
 import pytest
@@ -16,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msr_async.errors import DatabaseError
-from msr_async.firestore import dividing, reading
+from msr_async.firestore import dividing, reading, weighing
 from msr_async.firestore.clients import Clients
-from msr_async.firestore.names import EVERYTHING, Home, KeyRange, bridged, order_key, scope_of, under
+from msr_async.firestore.names import EVERYTHING, Home, KeyRange, bridged, scope_of, under
 from msr_async.models import Selection
-from tests.support.firestore import commit, only_own, opening
+from tests.support.firestore import FirestoreTarget, commit, only_own, opening
+from tests.support.firestore_server import FirestoreServer, listing
 
 Request: Any = types.PartitionQueryRequest.pb()
 Response: Any = types.PartitionQueryResponse.pb()
@@ -109,7 +112,8 @@ async def test_a_server_that_wants_a_collection_is_asked_for_each(opened: Callab
     moment = await reading.now(clients)
     pieces = await dividing.ranges(clients, [EVERYTHING], [100], read_time=moment, least=1)
     assert pieces == EVERYTHING.cut(["a/2", "missing/1", "z/1/a/3"])
-    assert [request.structured_query.from_[0].collection_id for request in clients.asked] == ["", "a", "b", "missing"]
+    asked = [request.structured_query.from_[0].collection_id for request in clients.asked]
+    assert asked == ["", "a", "b", "missing", "below"]
 
 
 async def test_a_server_that_has_no_partitions_is_counted_off(opened: Callable[..., Partitioning]) -> None:
@@ -157,31 +161,178 @@ async def test_cuts_outside_of_a_selection_do_not_thin_it_out(opened: Callable[.
     assert (pieces[0].start, pieces[-1].end) == (under("c").start, under("c").end)
 
 
+@pytest.fixture
+def server(firestore_target: Any, monkeypatch: pytest.MonkeyPatch) -> FirestoreServer:
+    """Ours, which wants to be told a collection, and cuts small ones too; a query into so many pieces at most."""
+    server: FirestoreServer = firestore_target.server
+    monkeypatch.setattr(server, "kindless_partitions", False)
+    monkeypatch.setattr(listing, "LEAST_PARTITION", 10)
+    monkeypatch.setattr(weighing, "_ASKED_FOR", 20)
+    return server
+
+
+@pytest.fixture
+async def plain(firestore_target: FirestoreTarget) -> AsyncIterator[Clients]:
+    clients = Clients(firestore_target.home, emulator=firestore_target.address)
+    yield clients
+    await clients.close()
+
+
+async def divided(clients: Clients, paths: Sequence[str], *, most: int, whole: KeyRange = EVERYTHING) -> list[int]:
+    """The documents in each piece of a database that holds these."""
+    await commit(clients, paths)
+    moment = await reading.now(clients)
+    size = sum(path in whole for path in paths)
+    pieces = await dividing.ranges(clients, [whole], [size], read_time=moment, least=10, most=most)
+    return sizes_of(pieces, [path for path in paths if path in whole])
+
+
+def asked(server: FirestoreServer) -> Counter[str]:
+    return Counter(call.method for call in server.calls)
+
+
 @only_own
 @pytest.mark.parametrize("kindless", [False, True])
-async def test_a_real_server_partitions_what_it_holds(firestore_target: Any, kindless: bool) -> None:
-    firestore_target.server.kindless_partitions = kindless
-    clients = Clients(firestore_target.home, emulator=firestore_target.address)
-    names = [f"c/{number:04}" for number in range(450)]
-    await commit(clients, names)
-    await commit(clients, [f"c/0001/inner/{number:04}" for number in range(450)])
-    every = sorted([*names, *(f"c/0001/inner/{number:04}" for number in range(450))], key=order_key)
-    moment = await reading.now(clients)
-    pieces = await dividing.ranges(clients, [EVERYTHING], [900], read_time=moment, least=200)
-    found = sizes_of(pieces, every)
-    await clients.close()
-    firestore_target.server.kindless_partitions = False
-    assert len(pieces) > 2
-    assert sum(found) == 900
-    assert min(found) > 100
+async def test_the_own_servers_cuts_make_even_pieces_in_either_way(
+    plain: Clients, server: FirestoreServer, monkeypatch: pytest.MonkeyPatch, kindless: bool
+) -> None:
+    monkeypatch.setattr(server, "kindless_partitions", kindless)
+    names = [f"c/{number:03}" for number in range(200)]
+    found = await divided(plain, [*names, *(f"c/001/inner/{number:03}" for number in range(200))], most=4)
+    assert len(found) == 4
+    assert sum(found) == 400
+    assert max(found) <= 150
+    assert asked(server)["PartitionQuery"] == (1 if kindless else 3)
+
+
+LARGE_AND_SMALL = [
+    *(f"large/{number:04}" for number in range(1200)),
+    *(f"s{place:02}/{number:02}" for place in range(20) for number in range(30)),
+]
+
+
+@only_own
+async def test_a_large_collection_beside_many_small_ones_gets_its_share(
+    plain: Clients, server: FirestoreServer
+) -> None:
+    found = await divided(plain, LARGE_AND_SMALL, most=9)
+    assert len(found) == 9
+    assert sum(found) == 1800
+    assert max(found) <= 260
+    assert not asked(server).keys() & {"ListDocuments"}
+    assert asked(server).total() < 60
+
+
+@only_own
+async def test_what_is_too_large_to_be_counted_is_given_all_that_the_others_are_not(
+    plain: Clients, server: FirestoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighing, "_AT_ONCE", 1)
+    server.faults.fail("RunAggregationQuery", grpc.StatusCode.INVALID_ARGUMENT)
+    found = await divided(plain, LARGE_AND_SMALL, most=9)
+    assert len(found) == 9
+    assert max(found) <= 260
+
+
+@only_own
+@pytest.mark.parametrize("above", ["tenants/{}", "tenants/{}/projects/p"])
+async def test_collections_beneath_documents_are_found_also_where_the_documents_are_missing(
+    plain: Clients, server: FirestoreServer, above: str
+) -> None:
+    deep = [f"{above.format(tenant)}/events/{number:03}" for tenant in "abc" for number in range(200)]
+    found = await divided(plain, [*(f"users/{number:02}" for number in range(40)), *deep], most=8)
+    assert len(found) == 8
+    assert sum(found) == 640
+    assert max(found) <= 120
+    assert asked(server).total() < 40
+
+
+@only_own
+async def test_a_collection_that_only_some_documents_have_is_found_beneath_the_cuts(
+    plain: Clients, server: FirestoreServer
+) -> None:
+    users = [f"users/{number:03}" for number in range(100)]
+    late = [f"users/{number:03}/events/{event}" for number in range(50, 100) for event in range(10)]
+    found = await divided(plain, [*users, *late], most=6)
+    assert len(found) == 6
+    assert max(found) <= 170
+
+
+@only_own
+async def test_a_selection_is_weighed_by_what_is_in_it(plain: Clients, server: FirestoreServer) -> None:
+    paths = [*(f"a/{number:04}" for number in range(1000)), *(f"b/{number:03}" for number in range(300)), "c/1"]
+    found = await divided(plain, paths, most=4, whole=KeyRange(start="a/0900", end="b/300"))
+    assert len(found) == 4
+    assert sum(found) == 400
+    assert max(found) <= 130
+
+
+@only_own
+async def test_no_more_is_asked_than_there_is_time_for(
+    plain: Clients, server: FirestoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighing, "_SECONDS", 0.5)
+    server.faults.hold("RunAggregationQuery")
+    with anyio.fail_after(8):
+        found = await divided(plain, [f"c/{number:03}" for number in range(400)], most=4)
+    assert len(found) == 4
+    assert max(found) <= 120
+
+
+@only_own
+async def test_no_more_ids_are_asked_for_than_that(
+    plain: Clients, server: FirestoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighing, "_MOST_IDS", 5)
+    found = await divided(plain, [f"s{place:02}/{number:02}" for place in range(20) for number in range(30)], most=4)
+    assert len(found) == 4
+    assert asked(server)["PartitionQuery"] == 1 + 5
+
+
+@only_own
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED], ids=lambda code: code.name
+)
+async def test_without_counts_the_collections_are_taken_for_equally_large(
+    plain: Clients, server: FirestoreServer, code: grpc.StatusCode
+) -> None:
+    server.faults.fail("RunAggregationQuery", code, times=100)
+    found = await divided(plain, [f"{place}/{number:03}" for place in "ab" for number in range(200)], most=4)
+    assert len(found) == 4
+    assert max(found) <= 150
+
+
+@only_own
+async def test_what_the_server_does_not_list_is_not_looked_at(plain: Clients, server: FirestoreServer) -> None:
+    server.faults.fail("ListDocuments", grpc.StatusCode.INVALID_ARGUMENT, times=100)
+    paths = [f"users/{number:03}" for number in range(100)]
+    found = await divided(plain, [*paths, *(f"t/missing/events/{number:03}" for number in range(100))], most=4)
+    assert sum(found) == 200
+    assert found[0] > 100
 
 
 @given(cuts=st.lists(st.integers(0, 999), unique=True, max_size=200).map(sorted), wanted=st.integers(1, 70))
 def test_thinning_keeps_an_even_choice(cuts: list[int], wanted: int) -> None:
     names = [f"c/{cut:04}" for cut in cuts]
-    chosen = dividing.thinned(names, wanted)
+    chosen = dividing.thinned(dict.fromkeys(names, 1.0), wanted)
     assert len(chosen) == min(len(names), wanted)
     assert chosen == sorted(set(chosen))
     places = [-1, *map(names.index, chosen), len(names)]
     gaps = [after - before for before, after in itertools.pairwise(places)]
     assert max(gaps) - min(gaps) <= 2
+
+
+@given(
+    weights=st.lists(st.floats(1, 1e6), min_size=1, max_size=200),
+    wanted=st.integers(1, 70),
+)
+def test_thinning_weighs(weights: list[float], wanted: int) -> None:
+    cuts = {f"c/{number:04}": weight for number, weight in enumerate(weights)}
+    chosen = dividing.thinned(cuts, wanted)
+    assert len(chosen) <= wanted
+    assert chosen == sorted(set(chosen))
+    total = sum(weights) * (1 + 1 / len(weights))
+    edges = [0, *(list(cuts).index(path) + 1 for path in chosen), len(weights)]
+    for before, after in itertools.pairwise(edges):
+        # No piece is larger than its share by more than the cut that could not be divided.
+        assert sum(weights[before:after]) <= total / (wanted + 1) + max(weights[before:after], default=0) + 1

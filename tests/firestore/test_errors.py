@@ -153,7 +153,25 @@ def status(code: grpc.StatusCode, words: str = "on command") -> exceptions.Googl
         (status(Code.RESOURCE_EXHAUSTED), DatabaseError, "a quota is used up (on command). Look at the", True),
         (status(Code.ABORTED), DatabaseError, "another transaction was in the way (on command). Run it", True),
         (status(Code.INVALID_ARGUMENT), DatabaseError, "Asking: on command (INVALID_ARGUMENT).", False),
-        (status(Code.NOT_FOUND, "No document to update"), DatabaseError, "No document to update (NOT_FOUND).", False),
+        (
+            status(
+                Code.NOT_FOUND,
+                "No document to update: projects/p/databases/(default)/documents/users/42",
+            ),
+            DatabaseError,
+            "Asking: No document to update: projects/p/databases/(default)/documents/users/42 (NOT_FOUND).",
+            False,
+        ),
+        (
+            status(
+                Code.NOT_FOUND,
+                "The database (default) does not exist for project p Please visit "
+                "https://console.cloud.google.com/datastore/setup?project=p to add a Cloud Firestore database.",
+            ),
+            ConnectionFailed,
+            "there is no such database",
+            False,
+        ),
         (status(Code.FAILED_PRECONDITION), DatabaseError, "Asking: on command (FAILED_PRECONDITION).", False),
         (
             exceptions.RetryError("Timeout of 60 s", cause=status(Code.UNAVAILABLE)),  # type: ignore[no-untyped-call]

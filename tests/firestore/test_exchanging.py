@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +237,7 @@ async def test_a_changed_document_is_not_taken_for_unchanged(
     manifest, rows, _ = await content((await executor.import_backup(exported)).path)
     assert b"somebody" in rows[0][7]
     assert all(b"\x1a\x06\x08" not in row for part in rows for row in part)  # no time in any of them
-    assert manifest.notes[-1] == "The export had been changed by hand, so a restore takes no row for unchanged."
+    assert manifest.notes[-1].startswith("The export had been changed by hand: it is the state of no database")
 
 
 async def test_lines_may_be_taken_out_and_put_in(executor: MigrationScriptExecutor[Any], exported: Path) -> None:
@@ -243,6 +246,44 @@ async def test_lines_may_be_taken_out_and_put_in(executor: MigrationScriptExecut
     _, rows, documents = await content((await executor.import_backup(exported)).path)
     assert [len(part) for part in rows] == [42, 50, 101, 1]
     assert json.loads(documents["collections.json"])["collections"] == {"users": 193, "zoo": 1}
+
+
+def hashed_anew(all_lines: list[bytes]) -> list[bytes]:
+    head, *rows, tail, end = all_lines
+    digest = hashlib.sha256(b"".join(row + b"\n" for row in rows)).hexdigest()
+    return [head, *rows, re.sub(rb'"sha256":"\w+"', b'"sha256":"%s"' % digest.encode(), tail), end]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda all_lines: [line.replace(b'"user 7"', b'"somebody"') for line in all_lines],
+        lambda all_lines: counted([*all_lines[:3], *all_lines[-2:]], 2),
+        lambda all_lines: hashed_anew(counted([*all_lines[:3], *all_lines[-2:]], 2)),
+    ],
+    ids=["a changed line", "shortened", "shortened and hashed anew"],
+)
+async def test_a_changed_export_is_a_backup_of_its_own_that_nobody_takes_unasked(
+    executor: MigrationScriptExecutor[Any],
+    made: BackupInfo,
+    exported: Path,
+    change: Callable[[list[bytes]], list[bytes]],
+) -> None:
+    edited(exported, change)
+    before = datetime.now(UTC)
+    back = await executor.import_backup(exported)
+    assert not back.complete
+    assert back.created >= before
+    assert [info.id for info in await executor.list_backups()] == [back.id, made.id]
+    assert (await executor.verify_backup()).path == made.path
+    assert (await executor.verify_backup(back)).rows == back.rows
+
+
+async def test_an_export_of_what_was_not_complete_does_not_become_it(
+    executor: MigrationScriptExecutor[Any], exported: Path
+) -> None:
+    edited(exported, lambda all_lines: [all_lines[0].replace(b'"complete":true', b'"complete":false'), *all_lines[1:]])
+    assert not (await executor.import_backup(exported)).complete
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from google.cloud.firestore import AsyncClient
 from msr_async import ConfigError, ConnectionFailed, Script, ScriptFailed
 from msr_async.firestore import FirestoreHandler
 from msr_async.models import Directives
+from msr_async.protocols import Change
 from msr_async.testing.contracts.saying import entry
 from tests.firestore.opened import TRANSACTION, handler_of, put
 from tests.support.firestore import FirestoreTarget, only_google
@@ -110,7 +111,8 @@ def test_a_url_says_it_all(url: str, expected: tuple[str, str, str | None]) -> N
     handler = FirestoreHandler.from_url(url, environment="staging")
     assert said(handler) == expected
     assert handler.environment == "staging"
-    assert handler.name == f"Firestore {expected[0]}/{expected[1]}"
+    where = f" in the emulator at {expected[2]}" * (expected[2] is not None)
+    assert handler.name == f"Firestore {expected[0]}/{expected[1]}{where}"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +267,8 @@ async def test_it_says_which_database_it_is_and_shows_no_secret(firestore_target
         )
         assert info.identity == f"firestore:{firestore_target.address}:{handler.home.path}"
         assert (info.environment, info.empty) == ("staging", True)
-        assert repr(handler) == f"<FirestoreHandler Firestore {firestore_target.project}/(default)>"
+        where = f"in the emulator at {firestore_target.address}"
+        assert repr(handler) == f"<FirestoreHandler Firestore {firestore_target.project}/(default) {where}>"
 
 
 async def test_only_documents_beside_the_locks_make_it_not_empty(firestore_target: FirestoreTarget) -> None:
@@ -287,13 +290,15 @@ async def test_databases_of_one_project_are_apart(firestore_target: FirestoreTar
 
 
 async def test_scripts_of_another_language_are_refused(firestore_target: FirestoreTarget) -> None:
+    done: list[float] = []
     async with handler_of(firestore_target) as handler:
         assert [(issue.code, issue.severity, issue.path) for issue in handler.inspect(SQL)] == [
             ("no-sql", "error", SQL.path)
         ]
         assert await handler.review([SQL]) == ()
         with pytest.raises(ScriptFailed, match=r"V202601010001_it\.up\.sql: Firestore has no SQL"):
-            await handler.apply(SQL, entry(), "up", TRANSACTION)
+            await handler.apply([Change(script=SQL, entry=entry())], "up", TRANSACTION, done.append)
+        assert (done, handler.joins(SQL)) == ([], False)
         with pytest.raises(ScriptFailed, match="Write this migration in Python"):
             await handler.execute(handler.db, SQL)
         outside = Script(path=Path("it.py"), text="", language="py", directives=Directives(transaction=False))
@@ -322,3 +327,10 @@ async def test_what_is_not_open_says_so(firestore_target: FirestoreTarget) -> No
         assert isinstance(handler.db, AsyncClient)
     with pytest.raises(ConnectionFailed, match="The handler is not open"):
         await handler.describe()
+
+
+async def test_a_client_that_does_not_take_our_connection_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AsyncClient, "_firestore_api", property(lambda client: "its own"))
+    with pytest.raises(ConfigError, match="does not take the connection"):
+        async with FirestoreHandler("my-project", emulator="127.0.0.1:1"):
+            raise AssertionError

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from msr_async import Config, MigrationFailed, MigrationScriptExecutor, RestoreUnfinished
+from msr_async import (
+    Config,
+    ConnectionLost,
+    MigrationFailed,
+    MigrationScriptExecutor,
+    RecoveryFailed,
+    RestoreUnfinished,
+)
 from msr_async.config import BackupConfig, RollbackStrategy
 from msr_async.firestore import FirestoreHandler, marking
 from msr_async.firestore.clients import Clients
@@ -51,6 +58,20 @@ async def up(db, ctx):
     await db.document("users/01/orders/7/lines/1").delete()
     await db.document("users/29").set({"name": "overwritten"})
     await db.document("users/29/deep/1/deeper/2").set({"extra": 1})
+    raise RuntimeError("half-way")
+
+async def down(db, ctx):
+    pass
+"""
+
+OVERTAKEN = """
+no_transaction = True
+
+async def up(db, ctx):
+    other = ctx.handler.other
+    await other.lock.release()
+    async with other.lock.hold(timeout=5, waiting=lambda holder, seconds: None):
+        await other.db.document("theirs/1").set({"made": True})
     raise RuntimeError("half-way")
 
 async def down(db, ctx):
@@ -157,3 +178,23 @@ async def test_while_a_restore_is_unfinished_nothing_runs_and_the_restore_makes_
         await executor.restore_from_backup(backup)
         assert await contents(clients) == before
         assert (await executor.migrate()).success
+
+
+async def test_a_runner_that_has_lost_the_lock_puts_nothing_back_over_the_new_holder(
+    firestore_target: Any, clients: Clients, folder: Path, tmp_path: Path
+) -> None:
+    async with handler_of(firestore_target) as handler, handler_of(firestore_target) as other:
+        executor = executor_of(handler, tmp_path)
+        await executor.migrate()
+        write(folder, 2, "overtaken", OVERTAKEN)
+        executor.handler.other = other  # type: ignore[attr-defined]
+        with pytest.raises(RecoveryFailed, match="half-way") as caught:
+            await executor.migrate()
+        result = caught.value.result
+        assert not result.restored
+        assert isinstance(caught.value.recovery_error, ConnectionLost)
+        assert result.backup is not None
+        assert backups(tmp_path) == [result.backup.path]
+        there = await contents(clients)
+        assert {"theirs/1", "users/00"} <= there.keys()
+        assert await marking.standing(clients) is None

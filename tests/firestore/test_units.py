@@ -46,6 +46,26 @@ async def test_a_commit_has_five_hundred_writes_with_the_locks_own_and_one_more_
     assert len(await found(firestore_target)) == 499
 
 
+async def test_a_rehearsal_of_several_migrations_is_not_refused_for_their_sum(
+    firestore_target: FirestoreTarget,
+) -> None:
+    async def work(transaction: Any) -> None:
+        for number in range(600):
+            transaction.set(handler.db.document(f"things/{number}"), {})
+
+    async with handler_of(firestore_target) as handler, handler.lock.hold(timeout=5, waiting=ignore):
+        await handler.run(work, WorkOptions(commit=False))
+    assert await found(firestore_target) == {}
+
+
+async def test_units_that_run_at_the_same_time_under_one_lock_do_not_disturb_each_other(
+    firestore_target: FirestoreTarget,
+) -> None:
+    async with handler_of(firestore_target) as handler, handler.lock.hold(timeout=5, waiting=ignore):
+        await asyncio.gather(*(put(handler, f"things/{number}") for number in range(20)))
+    assert len(await found(firestore_target)) == 20
+
+
 @only_own
 async def test_no_commit_on_the_wire_has_more_than_five_hundred_writes(firestore_target: FirestoreTarget) -> None:
     async with handler_of(firestore_target) as handler:

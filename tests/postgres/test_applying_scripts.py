@@ -13,7 +13,7 @@ from msr_async.models import Isolation
 from msr_async.postgres import PostgresHandler
 from msr_async.postgres.driver import Connection
 from msr_async.protocols import WorkOptions
-from tests.support.scripted import PLAIN, VERSION, line, make_book, sql
+from tests.support.scripted import PLAIN, VERSION, apply, line, make_book, sql
 from tests.support.servers import Database, only_newest
 
 pytestmark = only_newest
@@ -25,7 +25,7 @@ async def refused(handler: PostgresHandler, text: str, options: WorkOptions = PL
     """Apply a script that fails, and see that the handler goes on afterwards."""
     await make_book(handler)
     with pytest.raises(ScriptFailed) as caught:
-        await handler.apply(sql(text), line(), "up", options)
+        await apply(handler, sql(text), line(), "up", options)
     await handler.check_connection()
     return caught.value
 
@@ -36,7 +36,8 @@ async def test_script_and_line_are_one_transaction_in_one_message(database: Data
         await make_book(handler)
         connection = await handler._session.prepared()
         with connection.query_logger(lambda record: queries.append(record.query)):
-            await handler.apply(
+            await apply(
+                handler,
                 sql("CREATE TABLE t AS SELECT txid_current() AS id;\n-- and\nINSERT INTO t VALUES (0);"),
                 line(name="odd ' \\ é"),
                 "up",
@@ -54,11 +55,11 @@ async def test_script_and_line_are_one_transaction_in_one_message(database: Data
 async def test_down_strikes_the_line_out_in_the_same_transaction(database: Database) -> None:
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
-        await handler.apply(sql("CREATE TABLE t (id int)"), line(), "up", PLAIN)
+        await apply(handler, sql("CREATE TABLE t (id int)"), line(), "up", PLAIN)
         with pytest.raises(ScriptFailed):
-            await handler.apply(sql("DROP TABLE t; SELECT 1/0"), line(), "down", PLAIN)
+            await apply(handler, sql("DROP TABLE t; SELECT 1/0"), line(), "down", PLAIN)
         assert len(await handler.schema_version.applied()) == 1
-        await handler.apply(sql("DROP TABLE t"), line(), "down", PLAIN)
+        await apply(handler, sql("DROP TABLE t"), line(), "down", PLAIN)
         assert await handler.schema_version.applied() == ()
     assert database.sql("SELECT to_regclass('t') IS NULL") == "t"
 
@@ -67,11 +68,11 @@ async def test_a_repeatable_script_replaces_its_line_and_a_version_does_not(data
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
         for checksum in ("aa", "bb"):
-            await handler.apply(sql("SELECT 1"), line(None, "views", checksum), "up", PLAIN)
+            await apply(handler, sql("SELECT 1"), line(None, "views", checksum), "up", PLAIN)
         assert [entry.checksum for entry in await handler.schema_version.applied()] == ["bb"]
-        await handler.apply(sql("CREATE TABLE t (id int)"), line(), "up", PLAIN)
+        await apply(handler, sql("CREATE TABLE t (id int)"), line(), "up", PLAIN)
         with pytest.raises(DatabaseError, match="another run has applied it"):
-            await handler.apply(sql("INSERT INTO t VALUES (1)"), line(), "up", PLAIN)
+            await apply(handler, sql("INSERT INTO t VALUES (1)"), line(), "up", PLAIN)
         assert [entry.id for entry in await handler.schema_version.applied()] == [str(VERSION), "R__views"]
     assert database.sql("SELECT count(*) FROM t") == "0"
 
@@ -80,7 +81,7 @@ async def test_a_repeatable_script_replaces_its_line_and_a_version_does_not(data
 async def test_a_script_of_nothing_but_comments_is_a_line(database: Database, text: str) -> None:
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
-        await handler.apply(sql(text), line(), "up", PLAIN)
+        await apply(handler, sql(text), line(), "up", PLAIN)
         assert len(await handler.schema_version.applied()) == 1
 
 
@@ -156,8 +157,8 @@ async def test_a_role_that_the_script_takes_on_does_not_write_the_history(databa
     database.sql(f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}")
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
-        await handler.apply(sql(f"SET ROLE {role}; SET search_path = ''; CREATE TABLE public.t (id int)"), line(), "up", PLAIN)  # fmt: skip
-        await handler.apply(sql("CREATE TABLE mine (id int)"), line(VERSION + 1), "up", PLAIN)
+        await apply(handler, sql(f"SET ROLE {role}; SET search_path = ''; CREATE TABLE public.t (id int)"), line(), "up", PLAIN)  # fmt: skip
+        await apply(handler, sql("CREATE TABLE mine (id int)"), line(VERSION + 1), "up", PLAIN)
         assert len(await handler.schema_version.applied()) == 2
     owners = database.sql(
         "SELECT string_agg(tableowner, ' ' ORDER BY tablename) FROM pg_tables WHERE tablename IN ('mine', 't')"
@@ -170,7 +171,7 @@ async def test_a_user_who_may_not_write_the_history_is_told_so(database: Databas
     role = f"reader_{database.name}"
     async with PostgresHandler(database.dsn) as owner:
         await make_book(owner)
-        await owner.apply(sql("SELECT 1"), line(), "up", PLAIN)
+        await apply(owner, sql("SELECT 1"), line(), "up", PLAIN)
         await owner.run(lambda connection: owner.schema_version.keep_note(connection, "a", {"b": 1}), PLAIN)
     database.sql(
         f"CREATE ROLE {role} LOGIN; GRANT CREATE ON SCHEMA public TO {role}; "
@@ -181,10 +182,10 @@ async def test_a_user_who_may_not_write_the_history_is_told_so(database: Databas
         assert await handler.schema_version.note("a") == {"b": 1}
         await make_book(handler)
         with pytest.raises(PermissionMissing, match=r"may not write to public\.schema_version"):
-            await handler.apply(sql("CREATE TABLE t (id int);\nCREATE TABLE u (id int)"), line(2), "up", PLAIN)
+            await apply(handler, sql("CREATE TABLE t (id int);\nCREATE TABLE u (id int)"), line(2), "up", PLAIN)
         database.sql(f"GRANT INSERT, DELETE ON schema_version TO {role}")
         with pytest.raises(ScriptFailed, match="1:1: permission denied to create role"):
-            await handler.apply(sql("CREATE ROLE nobody_at_all"), line(2), "up", PLAIN)
+            await apply(handler, sql("CREATE ROLE nobody_at_all"), line(2), "up", PLAIN)
     assert database.sql("SELECT to_regclass('t') IS NULL") == "t"
     database.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
@@ -206,7 +207,7 @@ async def test_the_isolation_asked_for_is_the_one_that_scripts_see(database: Dat
     look = "CREATE TABLE t AS SELECT current_setting('transaction_isolation') AS level; SELECT 1"
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
-        await handler.apply(sql(look), line(), "up", WorkOptions(isolation=level))
+        await apply(handler, sql(look), line(), "up", WorkOptions(isolation=level))
         await handler.run(work, WorkOptions(isolation=level))
     assert [database.sql("SELECT level FROM t"), *seen] == [level, level]
 
@@ -215,7 +216,7 @@ async def test_a_script_may_choose_its_isolation_itself(database: Database) -> N
     text = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; CREATE TABLE t AS SELECT current_setting('transaction_isolation')"
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
-        await handler.apply(sql(text), line(), "up", WorkOptions(lock_timeout=3, durable=False))
+        await apply(handler, sql(text), line(), "up", WorkOptions(lock_timeout=3, durable=False))
     assert database.sql("SELECT * FROM t") == "serializable"
 
 
@@ -233,7 +234,7 @@ async def test_a_lock_that_is_not_had_in_time_is_given_up_and_worth_another_try(
         assert isinstance(error.__cause__, asyncpg.LockNotAvailableError)
         assert handler.is_transient(error)
         await other.close()
-        await handler.apply(sql("ALTER TABLE held ADD a int"), line(), "up", WorkOptions(lock_timeout=0.4))
+        await apply(handler, sql("ALTER TABLE held ADD a int"), line(), "up", WorkOptions(lock_timeout=0.4))
         assert await (await handler._session.prepared()).fetchval("SHOW lock_timeout") == "0", "only in its unit"
 
 
@@ -261,10 +262,10 @@ async def test_a_cancelled_script_is_undone_and_the_connection_goes_on(database:
         await make_book(handler)
         before = (await handler._session.connection()).get_server_pid()
         with anyio.move_on_after(0.3) as scope, anyio.fail_after(10):
-            await handler.apply(sql("CREATE TABLE t (id int); SELECT pg_sleep(30)"), line(), "up", PLAIN)
+            await apply(handler, sql("CREATE TABLE t (id int); SELECT pg_sleep(30)"), line(), "up", PLAIN)
         assert scope.cancelled_caught
         assert await handler.schema_version.applied() == ()
-        await handler.apply(sql("SELECT 1"), line(), "up", PLAIN)
+        await apply(handler, sql("SELECT 1"), line(), "up", PLAIN)
         assert (await handler._session.connection()).get_server_pid() == before
     assert database.sql("SELECT to_regclass('t') IS NULL") == "t"
 
@@ -273,10 +274,14 @@ async def test_a_backend_that_dies_under_a_script_is_a_lost_connection(database:
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
         with pytest.raises(ConnectionLost):
-            await handler.apply(
-                sql("CREATE TABLE t (id int); SELECT pg_terminate_backend(pg_backend_pid())"), line(), "up", PLAIN
+            await apply(
+                handler,
+                sql("CREATE TABLE t (id int); SELECT pg_terminate_backend(pg_backend_pid())"),
+                line(),
+                "up",
+                PLAIN,
             )
-        await handler.apply(sql("SELECT 1"), line(), "up", PLAIN)
+        await apply(handler, sql("SELECT 1"), line(), "up", PLAIN)
     assert database.sql("SELECT to_regclass('t') IS NULL, (SELECT count(*) FROM schema_version)") == "t|1"
 
 
@@ -289,7 +294,7 @@ async def test_notices_of_the_script_are_told_and_our_own_are_not(database: Data
         database.sql("DROP TABLE schema_version_notes")
         await handler.run(handler.schema_version.ensure, options)
         assert heard == []
-        await handler.apply(sql(f"DROP TABLE IF EXISTS gone; {talk}"), line(), "up", options)
+        await apply(handler, sql(f"DROP TABLE IF EXISTS gone; {talk}"), line(), "up", options)
         assert heard == [
             ("NOTICE", 'table "gone" does not exist, skipping'),
             ("NOTICE", "hello"),
@@ -297,8 +302,8 @@ async def test_notices_of_the_script_are_told_and_our_own_are_not(database: Data
         ]
         heard.clear()
         with pytest.raises(ScriptFailed):
-            await handler.apply(sql("SELEC 1"), line(2), "up", options)
-        await handler.apply(sql(talk), line(3), "up", PLAIN)
+            await apply(handler, sql("SELEC 1"), line(2), "up", options)
+        await apply(handler, sql(talk), line(3), "up", PLAIN)
     assert heard == []
 
 
@@ -307,10 +312,10 @@ async def test_what_a_script_leaves_in_the_session_is_gone_before_the_next(datab
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
         connection = await handler._session.connection()
-        await handler.apply(sql("SET TimeZone = 'Asia/Tokyo'; CREATE TEMP TABLE mine (id int)"), line(1), "up", PLAIN)
-        await handler.apply(sql("CREATE TABLE t AS SELECT current_setting('TimeZone'), to_regclass('mine')"), line(2), "up", PLAIN)  # fmt: skip
+        await apply(handler, sql("SET TimeZone = 'Asia/Tokyo'; CREATE TEMP TABLE mine (id int)"), line(1), "up", PLAIN)
+        await apply(handler, sql("CREATE TABLE t AS SELECT current_setting('TimeZone'), to_regclass('mine')"), line(2), "up", PLAIN)  # fmt: skip
         with connection.query_logger(lambda record: statements.append(record.query)):
-            await handler.apply(sql("CREATE TABLE u (id int)"), line(3), "up", PLAIN)
+            await apply(handler, sql("CREATE TABLE u (id int)"), line(3), "up", PLAIN)
     assert database.sql("SELECT * FROM t") == "UTC|"
     assert len(statements) == 1, "after plain DDL nothing is reset"
 
@@ -342,7 +347,7 @@ async def test_a_fence_stands_before_each_unit(database: Database) -> None:
         await make_book(handler)
         handler._session.fence = 4711
         with pytest.raises(ScriptFailed, match="lock timeout") as caught:
-            await handler.apply(sql("CREATE TABLE t (id int)"), line(), "up", WorkOptions(lock_timeout=0.2))
+            await apply(handler, sql("CREATE TABLE t (id int)"), line(), "up", WorkOptions(lock_timeout=0.2))
         assert handler.is_transient(caught.value)
         await other.close()
-        await handler.apply(sql("CREATE TABLE t (id int)"), line(), "up", WorkOptions(lock_timeout=5))
+        await apply(handler, sql("CREATE TABLE t (id int)"), line(), "up", WorkOptions(lock_timeout=5))

@@ -11,7 +11,8 @@ import pytest
 from msr_async.models import NO_DIRECTIVES, Directives, Issue, Script
 from msr_async.postgres.driver import Connection
 from msr_async.postgres.facts import Facts, Relation, gather
-from msr_async.postgres.linting import lint, review
+from msr_async.postgres.judging import lint
+from msr_async.postgres.linting import review
 from msr_async.postgres.retyping import parse, rewrites
 from msr_async.postgres.steps import Name
 from tests.support.servers import Database, Servers, fresh_database

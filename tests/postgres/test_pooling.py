@@ -16,6 +16,7 @@ from msr_async.models import Script
 from msr_async.postgres import PostgresHandler, lock, pooling
 from msr_async.protocols import WorkOptions
 from tests.support.pgbouncer import Bouncers
+from tests.support.scripted import apply
 from tests.support.servers import Database, only_newest
 
 pytestmark = only_newest
@@ -69,7 +70,7 @@ async def test_the_history_and_the_units_work_under_the_lock(database: Database,
 async def test_a_script_and_its_line_are_one_transaction(database: Database, pgbouncer: Bouncers) -> None:
     async def script(text: str) -> None:
         file = Script(path=Path("V202601010001_first.up.sql"), text=text, language="sql")
-        await handler.apply(file, ENTRY, "up", WorkOptions(lock_timeout=2, durable=False))
+        await apply(handler, file, ENTRY, "up", WorkOptions(lock_timeout=2, durable=False))
 
     async with PostgresHandler(pgbouncer(database)) as handler:
         async with handler.lock.hold(timeout=5, waiting=ignore):

@@ -6,7 +6,7 @@ import pytest
 
 from msr_async.errors import ConfigError
 from msr_async.postgres import PostgresHandler
-from msr_async.postgres.messages import compose, fits
+from msr_async.postgres.messages import Piece, Place, compose, fits, joins
 from msr_async.postgres.statements import split
 from msr_async.postgres.units import inner_settings, opening, outer_settings
 from msr_async.protocols import WorkOptions
@@ -42,22 +42,59 @@ def test_through_a_proxy_everything_is_local_and_no_setting_is_unknown_to_the_se
         assert ("SET LOCAL transaction_timeout = 0" in said) is (major >= 17)
 
 
+def piece(script: str, record: str = "INSERT INTO h") -> Piece:
+    return Piece(begin="BEGIN", statements=split(script), record=record)
+
+
 def test_a_single_plain_statement_is_sent_without_marks() -> None:
-    message = compose("BEGIN", split("CREATE TABLE t (id int) -- the end"), "RESET ROLE", "INSERT INTO h")
-    assert message.text == "BEGIN;\nCREATE TABLE t (id int) -- the end\n;\nINSERT INTO h;\nCOMMIT"
+    message = compose([piece("CREATE TABLE t (id int) -- the end")], "RESET ROLE")
+    assert message.text == "BEGIN;\nCREATE TABLE t (id int) -- the end\n;\nINSERT INTO h;\nCOMMIT;\n"
 
 
 def test_every_character_of_a_statement_is_found_again() -> None:
-    script = "SELECT 1; INSERT INTO t VALUES ('é');\n  SELECT 3"
-    statements = split(script)
-    message = compose("BEGIN", statements, "RESET ROLE", "INSERT INTO h VALUES (1)")
-    for statement in statements:
-        start = message.text.index(statement.text)
-        for into in range(len(statement.text)):
-            assert message.place(start + into) == (statement, into)
-    assert message.place(message.text.index("INSERT INTO h")) is None
-    assert message.place(0) is None
-    assert "RESET ROLE" in message.text, "a SELECT may have changed the role"
+    pieces = [
+        piece("SELECT 1; INSERT INTO t VALUES ('é');\n  SELECT 3", "INSERT INTO h VALUES (1)"),
+        piece("", "INSERT INTO h VALUES (2)"),
+        piece("UPDATE t SET a = '漢'; DELETE FROM t", "INSERT INTO h VALUES (3)"),
+    ]
+    message = compose(pieces, "RESET ROLE")
+    for number, one in enumerate(pieces):
+        for statement in one.statements:
+            start = message.text.index(statement.text)
+            for into in range(len(statement.text)):
+                assert message.place(start + into) == Place(piece=number, statement=statement, into=into)
+        ours = Place(piece=number, statement=None)
+        assert message.place(message.text.index(one.record)) == ours
+        assert message.place(message.text.index(one.record) + len(one.record)) == ours
+    assert message.place(0) == Place(piece=0, statement=None)
+    assert message.text.count("RESET ROLE") == 1, "a SELECT may have changed the role; an UPDATE has not"
+    assert message.text.count("BEGIN") == message.text.count("COMMIT") == 3
+
+
+@pytest.mark.parametrize(
+    ("script", "joined"),
+    [
+        ("CREATE TABLE t (id int REFERENCES u ON DELETE CASCADE ON UPDATE CASCADE)", True),
+        ("INSERT INTO t VALUES (';'); UPDATE t SET id = 2", True),
+        ("-- nothing", True),
+        ("CREATE TABLE IF NOT EXISTS t (id int)", False),
+        ("DROP TABLE if  exists t", False),
+        ("DROP TABLE t CASCADE", False),
+        ("SELECT 1", False),
+        ("DO $$ BEGIN END $$", False),
+        ("SET search_path = a", False),
+        ("CREATE TEMP TABLE t (id int)", False),
+        ("CREATE TABLE t (id int); COMMIT", False),
+        ("BEGIN; CREATE TABLE t (id int)", False),
+        ("CREATE TABLE t (name text DEFAULT 'open)", False),
+        ("COPY t FROM '/x'", False),
+        ("\\d t", False),
+        ("DELETE FROM t;" * 32, True),
+        ("DELETE FROM t;" * 33, False),
+    ],
+)
+def test_only_quiet_scripts_that_leave_nothing_behind_share_a_message(script: str, joined: bool) -> None:
+    assert joins(script) is joined
 
 
 @pytest.mark.parametrize(

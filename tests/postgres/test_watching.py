@@ -8,7 +8,7 @@ import asyncpg
 from msr_async.postgres import PostgresHandler
 from msr_async.protocols import Progress, WorkOptions
 from tests.postgres.test_backing_up import nobody_left
-from tests.support.scripted import PLAIN, line, make_book, sql
+from tests.support.scripted import PLAIN, apply, line, make_book, sql
 from tests.support.servers import Database, only_newest
 
 pytestmark = only_newest
@@ -25,7 +25,7 @@ async def test_an_index_tells_how_far_it_is(database: Database) -> None:
         assert await handler.progress() is None, "nothing is under way"
 
         async def build() -> None:
-            await handler.apply(sql("CREATE INDEX i ON t (word)"), line(), "up", PLAIN)
+            await apply(handler, sql("CREATE INDEX i ON t (word)"), line(), "up", PLAIN)
             group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from msr_async.models import NO_DIRECTIVES, AppliedMigration, Directives, Script
+from msr_async.models import NO_DIRECTIVES, AppliedMigration, Direction, Directives, Script
 from msr_async.postgres import PostgresHandler
-from msr_async.protocols import WorkOptions
+from msr_async.protocols import Change, WorkOptions
 
 PLAIN = WorkOptions()
 VERSION = 202601010001
@@ -27,6 +27,19 @@ def line(version: int | None = VERSION, name: str = "it", checksum: str = "ab" *
         applied_by="me@here",
         run="run-1",
     )
+
+
+async def apply(
+    handler: PostgresHandler,
+    script: Script,
+    entry: AppliedMigration,
+    direction: Direction = "up",
+    options: WorkOptions = PLAIN,
+) -> None:
+    """One script with its line."""
+    done: list[float] = []
+    await handler.apply([Change(script=script, entry=entry)], direction, options, done.append)
+    assert len(done) == 1
 
 
 async def make_book(handler: PostgresHandler) -> None:

@@ -1,4 +1,4 @@
-"""Give every product its price in cents, four hundred at a time, while the shop goes on."""
+"""Give every product its price in cents, four hundred at a time: a run that was cut goes on where it stopped."""
 
 from typing import Any
 

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from ..config import Config, TransactionMode
 from ..events import MigrationErred, MigrationFinished, MigrationStarted, Observer, Warned
 from ..models import Migration, Plan
-from ..protocols import DatabaseMigrationHandler
+from ..protocols import Change, DatabaseMigrationHandler
 from .batch_running import run_batches, try_batch
+from .grouping import Pace, group
 from .stepping import Ground, Turn, Way, batches_key, options_for, options_for_all, statements_key, turns
 
 ConnT = TypeVar("ConnT")
@@ -38,6 +39,8 @@ class Course:
     """Something may stay in the database when the run fails now; what has its progress in a note is not counted."""
     together: bool = False
     """All of the run is one transaction."""
+    sent: tuple[Migration, ...] = ()
+    """What went to the database along with the one under way, each as a transaction of its own."""
 
     def begin(self, turn: Turn, way: Way | None) -> None:
         self.step, self.way, self.note = turn.migration, way, None
@@ -52,6 +55,7 @@ class Course:
     def end(self, *migrations: Migration) -> None:
         """They are committed."""
         self.step = self.way = self.note = None
+        self.sent = ()
         self.touched = True
         self.executed += migrations
 
@@ -82,41 +86,83 @@ async def apply(
     if steps and config.transaction.mode is TransactionMode.PER_BATCH:
         await _together(ground, steps, course, durable=durable_last)
         return
-    for turn in steps:
+    at, pace = 0, Pace()
+    while at < len(steps):
+        turn = steps[at]
         _announce(turn, emit)
-        course.step, started = turn.migration, time.monotonic()
+        course.step = turn.migration
         try:
             way = ground.way(turn)
             course.begin(turn, way)
-            await _alone(ground, turn, way, durable=durable_last and turn.position == turn.total)
+            if way == "message":
+                at += await _messages(ground, steps, at, course, pace, durable_last=durable_last)
+            else:
+                await _alone(ground, turn, way, course, durable=durable_last and turn.position == turn.total)
+                at += 1
         except BaseException as error:
-            emit(MigrationErred(migration=turn.migration, direction=turn.function, error=error))
+            if course.step is not None:  # cancelled at the end of the last one, nothing is under way
+                emit(MigrationErred(migration=course.step, direction=turn.function, error=error))
             raise
-        course.end(*_migrations([turn]))
-        _done(turn, time.monotonic() - started, emit)
 
 
-async def _alone(ground: Ground[ConnT], turn: Turn, way: Way, *, durable: bool) -> None:
-    match way:
-        case "message":
-            await _message(ground, turn, durable=durable)
-        case "unit":
-            await _unit(ground, turn, durable=durable)
-        case "outside":
-            await _outside(ground, turn)
-        case "batched":
-            await run_batches(ground, turn, durable=durable)
+async def _messages(
+    ground: Ground[ConnT], steps: Sequence[Turn], at: int, course: Course, pace: Pace, *, durable_last: bool
+) -> int:
+    """The migration and those after it that may go together, each as a transaction of its own; how many that were."""
+    handler, began = ground.handler, time.monotonic()
+    waiting = list(group(steps, at, pace.size, handler.joins))
+    size = together = len(waiting)
+    tried = False
+    course.sent = _migrations(waiting[1:])
 
+    def current() -> Turn:
+        return waiting[0] if waiting else steps[at + size - 1]
 
-async def _message(ground: Ground[ConnT], turn: Turn, *, durable: bool) -> None:
-    notice = ground.notice(lambda: turn.migration)
-    options = replace(options_for(turn, ground.config), durable=durable, notice=notice)
-    handler = ground.handler
+    def speaking() -> Sequence[Migration]:
+        if together > 1:
+            pace.heard()
+        return _migrations(waiting[:together] or [current()])
+
+    notice = ground.notice_among(speaking)
+    options = replace(options_for(waiting[0], ground.config), notice=notice)
+
+    def done(duration: float) -> None:
+        nonlocal together
+        turn = waiting.pop(0)
+        together -= 1
+        sent = course.sent[1:]
+        course.end(turn.migration)
+        _done(turn, duration, ground.emit)
+        if together:
+            _announce(waiting[0], ground.emit)
+            course.begin(waiting[0], "message")
+            course.sent = sent
 
     async def attempt() -> None:
-        await handler.apply(turn.script, ground.entry(turn.migration, 0.0), turn.direction, options)
+        nonlocal together, tried
+        if tried:  # alone, so that every failure that counts is its own
+            together, course.sent = 1, ()
+        tried = True
+        changes = [Change(script=turn.script, entry=ground.entry(turn.migration, 0.0)) for turn in waiting[:together]]
+        last = waiting[together - 1]
+        durable = durable_last and last.position == last.total
+        await handler.apply(changes, last.direction, replace(options, durable=durable), done)
 
-    await ground.unit(lambda: turn, attempt)
+    await ground.unit(current, attempt)
+    pace.took(time.monotonic() - began)
+    return size - len(waiting)
+
+
+async def _alone(ground: Ground[ConnT], turn: Turn, way: Way, course: Course, *, durable: bool) -> None:
+    started = time.monotonic()
+    if way == "outside":
+        await _outside(ground, turn)
+    elif way == "batched":
+        await run_batches(ground, turn, durable=durable)
+    else:
+        await _unit(ground, turn, durable=durable)
+    course.end(*_migrations([turn]))
+    _done(turn, time.monotonic() - started, ground.emit)
 
 
 async def _unit(ground: Ground[ConnT], turn: Turn, *, durable: bool) -> None:

@@ -8,6 +8,7 @@ import uuid
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,10 @@ _BLOCK = 1024 * 1024
 _LONGEST = 64 * 1024 * 1024
 """Bytes of a line: a document of 1 MiB takes 6 MiB where every character is written as an escape."""
 _GZIP = b"\x1f\x8b"
+_CHANGED = (
+    "The export had been changed by hand: it is the state of no database, so it is restored only when it is named, "
+    "and no row is taken for unchanged."
+)
 
 
 async def import_lines(
@@ -46,6 +51,8 @@ async def import_lines(
     emit: Emitter,
 ) -> BackupInfo:
     """Make a backup file of an export, changed by hand or not; it appears only when every line was good.
+
+    What was changed is no state of a database any more: it is a new backup, made now and not `complete`.
 
     Args:
         lines: the export, plain or compressed by gzip.
@@ -64,7 +71,7 @@ async def import_lines(
             raise _wrong(1, str(error)) from None
         emit(Step(action="backup", detail=f"importing {path.name}"))
         async with storage.create(name) as file:
-            intake = _Intake(Appender(file, config), head, config)
+            intake = _Intake(Appender(file, config), head, config, untouched=whole.untouched)
             await intake.begin()
             async with aclosing(_blocks(lines)) as blocks:
                 rows = _Rows(codec_of(head), placing, whole)
@@ -87,7 +94,7 @@ class _Whole(Struct, frozen=True, kw_only=True):
     head: bytes
     rows: int
     untouched: bool
-    """The lines are those that were exported."""
+    """The lines are those that were exported, and as many as the head says."""
 
 
 async def _looked_over(lines: StorageReader) -> _Whole:
@@ -137,7 +144,8 @@ class _Look:
                 f"Its last line says {tail.rows} rows, and there are {self._rows}.",
                 hint="Export it again; if you took lines out or put some in, correct the number in the last line.",
             )
-        return _Whole(head=self._head, rows=self._rows, untouched=tail.sha256 == self._digest.hexdigest())
+        untouched = tail.sha256 == self._digest.hexdigest() and _head(self._head).rows == self._rows
+        return _Whole(head=self._head, rows=self._rows, untouched=untouched)
 
 
 class _Kind(Struct, frozen=True, kw_only=True):
@@ -193,7 +201,7 @@ def _notes(head: Head, whole: _Whole) -> tuple[str, ...]:
     told = f"It was imported from an export of the backup {head.backup}."
     if whole.untouched:
         return (*head.notes, told)
-    return (*head.notes, told, "The export had been changed by hand, so a restore takes no row for unchanged.")
+    return (*head.notes, told, _CHANGED)
 
 
 # -- the second reading: the rows ------------------------------------------------------------------
@@ -225,9 +233,10 @@ class _Rows:
 class _Intake:
     """The backup file that the rows go into."""
 
-    def __init__(self, appender: Appender, head: Head, config: BackupConfig) -> None:
+    def __init__(self, appender: Appender, head: Head, config: BackupConfig, *, untouched: bool) -> None:
         self.appender = appender
         self._head = head
+        self._untouched = untouched
         self._parts = _parts(head)
         self._tags = {**head.tags, **config.tags}
         self._cutter = Cutter(config.chunk_size)
@@ -253,13 +262,13 @@ class _Intake:
         parts = tuple(_entry(part, self._chunks[number]) for number, part in enumerate(self._parts))
         return Manifest(
             id=str(uuid.uuid4()),
-            created=head.created,
+            created=head.created if self._untouched else datetime.now(UTC),
             tool=f"msr_async {VERSION}",
             source=head.source,
             snapshot=head.snapshot,
             history=head.history,
             fingerprint="",
-            complete=head.complete,
+            complete=head.complete and self._untouched,
             notes=notes,
             documents=tuple(entries),
             parts=parts,

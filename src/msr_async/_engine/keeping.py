@@ -14,13 +14,11 @@ from ..errors import BackupInvalid, ConfigError
 from ..events import BackupDeleted, Warned
 from ..models import AppliedMigration, BackupInfo, Manifest, RestoreInfo
 from ..protocols import Backup, DatabaseMigrationHandler, RestoreOptions, Storage
-from .dumping import dump
 from .emitting import Emitter
 from .guarding import guard_target
-from .listing import backup_info
 from .naming import backup_name, new_token
-from .restoring import restore
-from .verifying import opened, read_manifest, verify
+
+# Imported where they are needed: what reads and writes backups. Many runs make none.
 
 ConnT = TypeVar("ConnT")
 
@@ -48,6 +46,8 @@ class Keeper(Generic[ConnT]):
         self, applied: Sequence[AppliedMigration], *, complete: bool, tags: Mapping[str, str] | None = None
     ) -> WayBack:
         """Make one in the storage, under a new name."""
+        from .dumping import dump
+
         settings = self._config.backup
         config: BackupConfig = dataclasses.replace(settings, tags={**settings.tags, **(tags or {})})
         name = backup_name(config, now=datetime.now(UTC), token=new_token())
@@ -65,6 +65,8 @@ class Keeper(Generic[ConnT]):
 
     async def restore(self, storage: Storage, name: str, options: RestoreOptions) -> RestoreInfo:
         """Put one back; the caller holds the lock."""
+        from .restoring import restore
+
         return await restore(backup=self.backup, storage=storage, name=name, options=options, emit=self._emit)
 
     def require(self) -> None:
@@ -87,12 +89,15 @@ class Keeper(Generic[ConnT]):
 
     async def named(self, storage: Storage, name: str) -> WayBack:
         """The backup that `restore_only` names, checked from end to end."""
+        from .listing import backup_info
+        from .verifying import verify
+
         path = storage.path(name)
         await verify(storage, name, level="full", emit=self._emit)
         manifest, size = await manifest_of(storage, name)
         if not manifest.complete:
             raise BackupInvalid(
-                f"{path} holds data without a schema, so it cannot undo a migration.",
+                f"{path} does not hold everything, so it cannot undo a migration.",
                 hint="Make one with pg_dump at hand, or use another backup.",
             )
         guard_target(
@@ -118,6 +123,8 @@ class Keeper(Generic[ConnT]):
 
 async def manifest_of(storage: Storage, name: str) -> tuple[Manifest, int]:
     """What a backup says of itself, and its size."""
+    from .verifying import opened, read_manifest
+
     async with opened(storage, name) as reader:
         _, manifest = await read_manifest(reader)
         return manifest, reader.size

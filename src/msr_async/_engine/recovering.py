@@ -20,6 +20,7 @@ from ..errors import (
     MsrError,
     RecoveryFailed,
     RestoreFailed,
+    RestoreUnfinished,
 )
 from ..events import Observer, RecoveryStarted
 from ..models import AppliedMigration, Migration, MigrationResult, Plan
@@ -169,11 +170,15 @@ def _gap(done: Recovery, course: Course) -> MsrError | None:
 async def _refuse_over_others(handler: DatabaseMigrationHandler[ConnT], plan: Plan, run: str) -> None:
     """Raises:
     RestoreFailed: the history holds lines that were not there before the run, and that are not this run's.
+    ConnectionLost: the lock was lost, and whoever took it may be at work.
+    RestoreUnfinished: somebody else is putting a backup back.
     """
     try:
+        if handler.lock is not None:
+            await _asked(handler.lock.check)
         history = await _asked(handler.schema_version.applied)
-    except (ConnectionFailed, ConnectionLost, LockNotAcquired):
-        raise  # without the connection there is no lock either
+    except (ConnectionFailed, ConnectionLost, LockNotAcquired, RestoreUnfinished):
+        raise  # without the lock, or under somebody's restore, it would destroy what others do
     except Exception:
         return  # a migration has damaged the history, and the backup brings it back
     before = {_mark(entry) for entry in plan.applied}
@@ -246,7 +251,8 @@ def _left(error: BaseException, recovery: Recovery, course: Course) -> str:
     if recovery.half_done:
         return _GOES_ON[course.way]
     if isinstance(error, ConnectionLost):
-        return "Whether its own transaction was committed is not known; see msr-async status."
+        others = f", nor of the {len(course.sent)} sent along with it" if course.sent else ""
+        return f"Whether its own transaction was committed is not known{others}; see msr-async status."
     if course.way == "outside":
         return "It left nothing behind." if course.note else "It ran outside of a transaction: what it did stays."
     return (

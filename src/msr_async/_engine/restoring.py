@@ -63,6 +63,11 @@ async def restore(
         duration=time.monotonic() - started,
         warnings=totals.warnings,
         kind=manifest.source.kind,
+        mode=options.mode,
+        written=manifest.totals.rows if totals.written is None else totals.written,
+        unchanged=totals.unchanged,
+        deleted=totals.deleted,
+        kept=totals.kept,
     )
     for warning in info.warnings:
         emit(Warned(message=warning))

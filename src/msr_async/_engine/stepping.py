@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -45,11 +45,16 @@ class Turn(Struct, frozen=True, kw_only=True):
         return self.migration.batched and self.function == "up"
 
     @property
+    def scripted(self) -> Script | None:
+        """The script of this direction, if there is one."""
+        return self.migration.up if self.function == "up" else self.migration.down
+
+    @property
     def script(self) -> Script:
         """Raises:
         ScriptFailed: when there is none for this direction.
         """
-        script = self.migration.up if self.function == "up" else self.migration.down
+        script = self.scripted
         if script is None:
             raise ScriptFailed(
                 f"{self.migration} has no down.", path=self.migration.up.path, hint="Write one, or use a backup."
@@ -131,7 +136,16 @@ class Ground(Struct, Generic[ConnT], frozen=True, kw_only=True):
 
     def notice(self, current: Callable[[], Migration]) -> Callable[[str, str], None]:
         """What hears the server's words while a migration runs."""
-        return lambda severity, message: self.emit(Noticed(migration=current(), severity=severity, message=message))
+        return self.notice_among(lambda: (current(),))
+
+    def notice_among(self, current: Callable[[], Sequence[Migration]]) -> Callable[[str, str], None]:
+        """The same where several run together."""
+
+        def hear(severity: str, message: str) -> None:
+            first, *others = current()
+            self.emit(Noticed(migration=first, among=tuple(others), severity=severity, message=message))
+
+        return hear
 
     async def check_lock(self) -> None:
         """Raises:

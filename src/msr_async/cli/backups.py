@@ -86,7 +86,7 @@ async def restore(
     """Replace what the database holds by what a backup holds.
 
     PostgreSQL: all of it, or nothing. Firestore has no transaction over a whole database: a restore that stops half-way
-    leaves a mark, and the same command, run again, comes to its end.
+    leaves a mark, and the same command, run again, comes to its end; lock release --restore-mark gives it up.
 
     Parameters
     ----------

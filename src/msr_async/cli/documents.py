@@ -30,6 +30,7 @@ from ..models import (
     Plan,
     RepairResult,
     RestoreInfo,
+    UnfinishedRestore,
     VerifyInfo,
 )
 from .plans import Step
@@ -101,8 +102,16 @@ def of_lock(holder: LockInfo | None, database: str) -> Document:
     return {"database": database, "held": holder is not None, "holder": _holder(holder)}
 
 
-def of_release(ended: LockInfo | None, database: str) -> Document:
-    return {"database": database, "ended": _holder(ended)}
+def of_release(ended: LockInfo | None, database: str, *, given_up: UnfinishedRestore | None = None) -> Document:
+    """Who held the lock, or which unfinished restore was given up."""
+    return {"database": database, "ended": _holder(ended), "given_up": _unfinished(given_up)}
+
+
+def _unfinished(restore: UnfinishedRestore | None) -> Document | None:
+    if restore is None:
+        return None
+    since = None if restore.since is None else _time(restore.since)
+    return {"backup": restore.backup, "mode": restore.mode, "holder": restore.holder, "since": since}
 
 
 def _holder(holder: LockInfo | None) -> Document | None:
@@ -182,6 +191,11 @@ def of_restore(restore: RestoreInfo) -> Document:
         "duration": restore.duration,
         "warnings": list(restore.warnings),
         "kind": restore.kind,
+        "mode": restore.mode,
+        "written": restore.written,
+        "unchanged": restore.unchanged,
+        "deleted": restore.deleted,
+        "kept": restore.kept,
     }
 
 

@@ -55,12 +55,12 @@ def handler_for(address: Address, *, environment: str | None) -> DatabaseMigrati
 
 
 def _firestore(address: Address, environment: str | None) -> DatabaseMigrationHandler[Any]:
-    from ..firestore import FirestoreHandler
+    from ..firestore.handler import FirestoreHandler, names_its_server
 
     given = {"credentials": address.credentials, "emulator": address.emulator}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if address.url is None:
         return FirestoreHandler(address.project, address.database or "(default)", environment=environment, **settings)
-    if "emulator=" in address.url:  # it is nearer than the variable
+    if names_its_server(address.url):  # beside a URL the emulator is the variable's, and that is further away
         settings.pop("emulator", None)
     return FirestoreHandler.from_url(address.url, environment=environment, **settings)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..models import BackupInfo, ExportInfo, Manifest, PartEntry, RestoreInfo, VerifyInfo
-from ..observers.wording import count, printable, rate, row_count, seconds, size
+from ..observers.wording import became, count, printable, rate, row_count, seconds, size
 
 _PIPE_WIDTH = 1000
 
@@ -38,7 +38,14 @@ def show_backups(out: Console, backups: Sequence[BackupInfo], folder: str) -> No
 
 def show_restore(out: Console, restore: RestoreInfo, database: str) -> None:
     amount = f"{row_count(restore.rows, restore.kind)}, {size(restore.raw_bytes)} in {seconds(restore.duration)}"
-    line(out, f"{database} holds what {restore.path} held: {amount}.", style="green")
+    done = f" ({became(restore)})" if restore.kind == "firestore" else ""
+    what = {
+        "replace": f"{database} holds what {restore.path} held",
+        "overwrite": f"{restore.path} was written over what {database} held, and the rest of it stays",
+        "merge": f"the fields in {restore.path} were written into {database}, and all others stay",
+        "create": f"{database} was given what it did not have of {restore.path}",
+    }[restore.mode]
+    line(out, f"{what}: {amount}{done}.", style="green")
     for warning in restore.warnings:
         line(out, f"warning: {warning}", style="yellow")
 

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..models import AppliedMigration, Issue, LockInfo, Migration, MigrationResult, Plan, RepairResult, Version
+from ..models import (
+    AppliedMigration,
+    Issue,
+    LockInfo,
+    Migration,
+    MigrationResult,
+    Plan,
+    RepairResult,
+    UnfinishedRestore,
+    Version,
+)
 from ..observers.wording import count, seconds
 from .plans import Step
 from .rendering import line, row, table
@@ -123,6 +133,13 @@ def show_released(out: Console, ended: LockInfo | None, database: str) -> None:
         line(out, f"{database}: nobody holds the migration lock.")
     else:
         line(out, f"{database}: {ended} was ended.", style="green")
+
+
+def show_given_up(out: Console, restore: UnfinishedRestore | None, database: str) -> None:
+    if restore is None:
+        line(out, f"{database}: no restore is unfinished.")
+    else:
+        line(out, f"{database}: {restore} was given up; the database stays as it is, partly restored.", style="yellow")
 
 
 def _show_migrations(out: Console, migrations: Iterable[Migration | AppliedMigration]) -> None:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import grpc
-from msgspec import structs
 
 from ..errors import BackupFailed, DatabaseError
 from ..framing import framed
-from ..models import DatabaseInfo, Manifest, Part, PartTotals, Selection, SnapshotDetails
+from ..models import (
+    AppliedMigration,
+    DatabaseInfo,
+    Manifest,
+    Part,
+    PartTotals,
+    Selection,
+    SnapshotDetails,
+    UnfinishedRestore,
+)
 from ..protocols import RestoreOptions, Send
-from . import dividing, reading, wire
+from . import dividing, marking, reading, translating, wire
+from .asking import side_by_side
 from .clients import Clients
 from .names import KeyRange, Scope, bridged, is_internal, scope_of
 
@@ -32,13 +43,19 @@ _DOCUMENT_BYTES = 400
 """Of a document, for the estimate: nobody tells before it is read."""
 _READABLE = 3600.0 * 0.9
 """Seconds for which what is past can be read, less a margin."""
+_FIRST_PATIENCE = 10.0
+"""Seconds for the first question to a database: what is wrong then is mostly its address."""
 _RATE = 12_000
 """Documents a second: 3,000 a stream, four streams at once."""
 
-_NOT_COUNTED = frozenset(
-    {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
-)
+_COUNTED_AT_ONCE = 8
 
+_TOO_OLD = "too old"
+"""In the server's words for a moment that it does not show any more; there is no status of its own for it."""
+
+_NOT_COUNTED_NOTE = (
+    "The server could not count its documents, so it was not checked against a count that all of them were read."
+)
 _NOT_IN_IT = "Indexes, security rules and TTL policies are not in it: keep them where you deploy them from."
 
 
@@ -50,11 +67,14 @@ class FirestoreBackup:
         max_batch_bytes: of a request that writes.
         ramp_up: write slowly at first; None: in production, not to an emulator.
         max_reads: refuse a backup of more documents than that; None: as many as there are.
-        max_writes: the same for a restore.
+        max_writes: the same for a restore, which also stops before it writes and deletes more than that.
+        history: reads what was applied, whether a restore is under way or not.
+        still_held: raises when the migration lock is not held any more.
         readable: seconds for which a point in time can be read.
         rate: documents that are read in a second, in production.
         least_in_part: documents that a part has at least, about.
         most_parts: how many parts there are at most, about; None: what suits the server.
+        clock: seconds that only go up.
     """
 
     def __init__(
@@ -66,11 +86,14 @@ class FirestoreBackup:
         ramp_up: bool | None,
         max_reads: int | None,
         max_writes: int | None,
+        history: Callable[[], Awaitable[Sequence[AppliedMigration]]] | None = None,
+        still_held: Callable[[], Awaitable[None]] | None = None,
         limits: reading.Limits = reading.LIMITS,
         readable: float = _READABLE,
         rate: float = _RATE,
         least_in_part: int = dividing.LEAST,
         most_parts: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open = open
         self._describe = describe
@@ -78,18 +101,23 @@ class FirestoreBackup:
         self._ramp_up = ramp_up
         self._max_reads = max_reads
         self._max_writes = max_writes
+        self._history = history
+        self._still_held = still_held
         self._limits = limits
         self._readable = readable
         self._rate = rate
         self._least_in_part = least_in_part
         self._most_parts = most_parts
+        self._clock = clock
 
     @asynccontextmanager
     async def snapshot(self, selection: Selection, /, *, complete: bool) -> AsyncIterator[FirestoreSnapshot]:
         """The database at one `read_time`, which any number of streams read.
 
         Raises:
-            BackupFailed: it was to be complete and is a selection, or there are more documents than can be read.
+            BackupFailed: it was to be complete and is a selection, or there are more documents than can be read. Where
+                they cannot be counted that is found out only by reading.
+            RestoreUnfinished: at that time a restore is under way, or has not come to its end.
         """
         scope = scope_of(selection)
         if complete and not scope.whole:
@@ -98,11 +126,15 @@ class FirestoreBackup:
                 hint="Leave include and exclude out.",
             )
         clients = self._open()
-        read_time = await reading.now(clients, limits=self._limits)
+        begun = self._clock()
+        # One answer for both: a restore that begins after a look at its mark would be in the middle of the backup.
+        read_time, mark = await marking.with_time(clients, limits=self._limits)
+        if mark is not None:
+            raise marking.unfinished(mark)
         whole = bridged(scope.ranges)
         sizes = await self._sizes(clients, whole, read_time)
-        documents = None if sizes is None else sum(sizes)
-        self._refuse_too_many(documents)
+        if sizes is not None:
+            self._refuse_too_many(sum(sizes), begun)
         ranges = await dividing.ranges(
             clients,
             whole,
@@ -112,31 +144,43 @@ class FirestoreBackup:
             most=self._most_parts or (dividing.MOST_EMULATED if clients.emulated else dividing.MOST),
             limits=self._limits,
         )
+        if sizes is None:
+            # Too many for one count are not too many for a count of each piece.
+            sizes = await self._sizes(clients, ranges, read_time) if len(ranges) > len(whole) else None
+            self._refuse_too_many(None if sizes is None else sum(sizes), begun)
         yield FirestoreSnapshot(
-            clients, selection, scope, ranges, read_time=read_time, documents=documents, limits=self._limits
+            clients,
+            selection,
+            scope,
+            ranges,
+            read_time=read_time,
+            is_past=lambda: self._clock() - begun > self._readable,
+            documents=None if sizes is None else sum(sizes),
+            limits=self._limits,
         )
 
-    async def _sizes(self, clients: Clients, whole: Sequence[KeyRange], read_time: datetime) -> list[int] | None:
-        """How many documents there are in each range; None where they cannot be counted, or not in a minute."""
-        minute = structs.replace(
-            self._limits, stream=min(60.0, self._limits.patience), patience=min(60.0, self._limits.patience)
-        )
+    async def _sizes(self, clients: Clients, ranges: Sequence[KeyRange], read_time: datetime) -> list[int] | None:
+        """How many documents there are in each range; None where they cannot be counted, or one not in a minute."""
+        count = partial(reading.count, clients, read_time=read_time, limits=self._limits.at_most(60.0))
         try:
-            return [await reading.count(clients, within=item, read_time=read_time, limits=minute) for item in whole]
+            return await side_by_side([partial(count, within=item) for item in ranges], at_once=_COUNTED_AT_ONCE)
         except DatabaseError as error:
-            if reading.code_of(error) not in _NOT_COUNTED:
+            if reading.code_of(error) not in reading.NOT_COUNTED:
                 raise
             return None
 
-    def _refuse_too_many(self, documents: int | None) -> None:
+    def _refuse_too_many(self, documents: int | None, begun: float) -> None:
+        """What could not be counted is refused only where the number of reads is limited."""
         if self._max_reads is not None and (documents is None or documents > self._max_reads):
             said = "more documents than could be counted" if documents is None else f"{documents:,} documents"
             raise BackupFailed(
                 f"There are {said} to read, and {self._max_reads:,} reads are allowed.",
                 hint="Raise max_reads, or select fewer collections. Nothing was read yet.",
             )
-        seconds = (documents or 0) / self._rate
-        if seconds > self._readable:
+        if documents is None:
+            return
+        seconds = documents / self._rate
+        if self._clock() - begun + seconds > self._readable:
             raise BackupFailed(
                 f"{documents:,} documents take about {seconds / 60:.0f} minutes to read, and the database shows a past "
                 f"moment for {self._readable / 60:.0f} minutes only.",
@@ -164,7 +208,21 @@ class FirestoreBackup:
             max_batch_bytes=self._max_batch_bytes,
             ramp_up=not clients.emulated if self._ramp_up is None else self._ramp_up,
             max_writes=self._max_writes,
+            history=self._history,
+            still_held=self._still_held,
         )
+
+    async def unfinished(self) -> UnfinishedRestore | None:
+        """The restore whose mark stands in the database."""
+        clients = self._open()
+        there = await marking.standing(clients, patience=None if clients.reached else _FIRST_PATIENCE)
+        clients.reached = True
+        return None if there is None else there.restore
+
+    async def give_up(self, backup: str, /) -> UnfinishedRestore | None:
+        """Take its mark away; see `marking.give_up`."""
+        there = await marking.give_up(self._open(), backup=backup)
+        return None if there is None else there.restore
 
 
 class FirestoreSnapshot:
@@ -178,6 +236,7 @@ class FirestoreSnapshot:
         ranges: Sequence[KeyRange],
         *,
         read_time: datetime,
+        is_past: Callable[[], bool],
         documents: int | None,
         limits: reading.Limits,
     ) -> None:
@@ -185,6 +244,7 @@ class FirestoreSnapshot:
         self._selection = selection
         self._scope = scope
         self._read_time = read_time
+        self._is_past = is_past
         self._limits = limits
         self._holds = scope.holds()
         self._counts: Counter[str] = Counter()
@@ -219,7 +279,7 @@ class FirestoreSnapshot:
                         raw_bytes += len(piece)
                         await send(piece)
         except DatabaseError as error:
-            if reading.code_of(error) is grpc.StatusCode.FAILED_PRECONDITION:
+            if self._is_gone(error):
                 raise BackupFailed(
                     f"The database does not show the moment {self.token} any more: {error.problem}",
                     hint="Back up a selection of collections at a time, or when less is going on.",
@@ -232,6 +292,12 @@ class FirestoreSnapshot:
             if not self._left:
                 self._all_read.set()
         return PartTotals(rows=rows, raw_bytes=raw_bytes)
+
+    def _is_gone(self, error: DatabaseError) -> bool:
+        """Whether it says that what is past cannot be read any more. The same status means other things, too."""
+        if reading.code_of(error) is not grpc.StatusCode.FAILED_PRECONDITION or error.__cause__ is None:
+            return False
+        return _TOO_OLD in translating.words_of(error.__cause__).lower() or self._is_past()
 
     def _chosen(self, page: list[bytes], counts: Counter[str]) -> list[bytes]:
         """Those that the selection means, counted by collection."""
@@ -266,11 +332,14 @@ class FirestoreSnapshot:
             "selection": {"include": list(selection.include), "exclude": list(selection.exclude)},
             "collections": dict(sorted(self._counts.items())),
         }
-        notes = [_NOT_IN_IT]
+        notes: list[str] = []
         if selection.include:
-            notes.insert(0, f"Only these collections and documents are in it: {', '.join(selection.include)}.")
+            notes.append(f"Only these collections and documents are in it: {', '.join(selection.include)}.")
         if selection.exclude:
-            notes.insert(len(notes) - 1, f"Left out of it: {', '.join(selection.exclude)}.")
+            notes.append(f"Left out of it: {', '.join(selection.exclude)}.")
+        if self._expected is None:
+            notes.append(_NOT_COUNTED_NOTE)
+        notes.append(_NOT_IN_IT)
         return SnapshotDetails(
             documents={COLLECTIONS: json.dumps(said, ensure_ascii=False, indent=1).encode()},
             fingerprint="",

@@ -16,6 +16,7 @@ from google.cloud.firestore_v1.services.firestore.transports import (
     FirestoreGrpcTransport,
 )
 
+from ..errors import ConfigError
 from .names import Home
 
 SERVICE = "/google.firestore.v1.Firestore/"
@@ -55,9 +56,13 @@ class Clients:
         self._blocking: grpc.Channel | None = None
         self.native = AsyncClient(project=home.project, credentials=credentials, database=home.database)
         # The client makes a channel of its own otherwise, and takes the emulator's address from the environment only.
-        self.native._firestore_api_internal = FirestoreAsyncClient(
-            transport=FirestoreGrpcAsyncIOTransport(channel=self.channel)
-        )
+        api = FirestoreAsyncClient(transport=FirestoreGrpcAsyncIOTransport(channel=self.channel))
+        self.native._firestore_api_internal = api
+        if self.native._firestore_api is not api:  # a later version may keep it elsewhere, and would go to production
+            raise ConfigError(
+                "This version of google-cloud-firestore does not take the connection that it is given.",
+                hint="Install one that msr_async is tested with: google-cloud-firestore 2.34.",
+            )
         # It looks at the environment otherwise, and would say to production that it is the emulator's owner.
         owner = (("authorization", "Bearer owner"),) if self.emulated else ()
         self.native._rpc_metadata_internal = [("google-cloud-resource-prefix", home.path), *owner]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import grpc
-from google.cloud.firestore_v1.types import firestore as types
-from google.cloud.firestore_v1.types import query as query_types
 
 from ..errors import DatabaseError
-from . import reading
+from . import reading, weighing
 from .clients import Clients
 from .names import KeyRange, order_key
 
@@ -20,11 +17,6 @@ LEAST = 20_000
 MOST = 64
 MOST_EMULATED = 1
 """An emulator walks over all documents for each query: 100,000 came later through 2 or 4 streams than through one."""
-_ASKED_FOR = 128
-_PAGE = 300
-
-_Request: Any = types.PartitionQueryRequest.pb()
-_Response: Any = types.PartitionQueryResponse.pb()
 
 
 async def ranges(
@@ -48,64 +40,54 @@ async def ranges(
     if wanted <= 1:
         return list(whole)
     try:
-        cuts = await _partitions(clients, whole, read_time=read_time, limits=limits)
+        cuts = await _partitions(clients, whole, sizes, least, read_time=read_time, limits=limits)
     except DatabaseError as error:
         if reading.code_of(error) is not grpc.StatusCode.UNIMPLEMENTED:
             raise
-        cuts = await _counted_off(clients, whole, sizes or (), wanted, read_time=read_time, limits=limits)
+        named = await _counted_off(clients, whole, sizes or (), wanted, read_time=read_time, limits=limits)
+        cuts = dict.fromkeys(named, 1.0)
     chosen = thinned(cuts, wanted - 1)
     return [piece for item in whole for piece in item.cut(chosen)]
 
 
-def thinned(cuts: Sequence[str], wanted: int) -> list[str]:
-    """At most that many of them, evenly chosen."""
+def thinned(cuts: Mapping[str, float], wanted: int) -> list[str]:
+    """At most that many of them, so chosen that as much stands between two as between any others.
+
+    Args:
+        cuts: in the order of the database, each with what stands between it and the one before.
+    """
     if len(cuts) <= wanted:
         return list(cuts)
-    return [cuts[(place + 1) * len(cuts) // (wanted + 1)] for place in range(wanted)]
+    passed = sum(cuts.values())
+    total = passed + passed / len(cuts)  # behind the last one stands something, too
+    chosen: list[str] = []
+    passed, place = 0.0, 1
+    for path, weight in cuts.items():
+        passed += weight
+        if passed * (wanted + 1) >= place * total:
+            chosen.append(path)
+            place = int(passed * (wanted + 1) / total) + 1
+    return chosen
 
 
 async def _partitions(
-    clients: Clients, whole: Sequence[KeyRange], *, read_time: datetime, limits: reading.Limits
-) -> list[str]:
-    """Where the server would cut: among all documents, or collection by collection where it wants to be told one."""
-    found = await _partition_query(clients, "", read_time=read_time, limits=limits)
-    if found is None:
-        collections = await reading.root_collections(clients, read_time=read_time, limits=limits)
-        asked = [await _partition_query(clients, name, read_time=read_time, limits=limits) for name in collections]
-        found = [path for paths in asked for path in paths or ()]
-    inside = {path for path in found if any(path in item for item in whole)}
-    return sorted(inside, key=order_key)
-
-
-async def _partition_query(
-    clients: Clients, collection: str, *, read_time: datetime, limits: reading.Limits
-) -> list[str] | None:
-    """None: the server does not want to be asked that."""
-    request = _Request(parent=clients.home.root, partition_count=_ASKED_FOR, page_size=_PAGE)
-    query = request.structured_query
-    query.from_.add(all_descendants=True, collection_id=collection)
-    order = query.order_by.add(direction=query_types.StructuredQuery.Direction.ASCENDING)
-    order.field.field_path = "__name__"
-    request.read_time.FromDatetime(read_time)
-    found: list[str] = []
-    while True:
-        try:
-            answer = await reading.asked(
-                clients,
-                "PartitionQuery",
-                request.SerializeToString(),
-                "Asking how to divide the documents",
-                limits=limits,
-            )
-        except DatabaseError as error:
-            if reading.code_of(error) is grpc.StatusCode.INVALID_ARGUMENT:
-                return None
-            raise
-        page = _Response.FromString(answer)
-        found += [clients.home.path_of(value.reference_value) for cursor in page.partitions for value in cursor.values]
-        if not page.next_page_token:
-            return found
-        request.page_token = page.next_page_token
+    clients: Clients,
+    whole: Sequence[KeyRange],
+    sizes: Sequence[int] | None,
+    least: int,
+    *,
+    read_time: datetime,
+    limits: reading.Limits,
+) -> dict[str, float]:
+    """Where the server would cut: evenly among all documents, or by collections where it wants to be told one."""
+    found = await weighing.partitions(clients, "", read_time=read_time, limits=limits)
+    if found is not None:
+        inside = [path for path in found if any(path in item for item in whole)]
+        cuts = dict.fromkeys(inside, 1.0)
+    else:
+        total = None if sizes is None else sum(sizes)
+        cuts = await weighing.weights(clients, whole, total, enough=least, read_time=read_time, limits=limits)
+    return {path: cuts[path] for path in sorted(cuts, key=order_key)}
 
 
 async def _counted_off(

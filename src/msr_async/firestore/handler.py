@@ -15,8 +15,8 @@ from google.auth.credentials import Credentials
 from google.cloud.firestore import AsyncClient
 
 from ..errors import ConfigError, ConnectionFailed, ConnectionLost, ScriptFailed
-from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
-from ..protocols import Progress, WorkOptions
+from ..models import DatabaseInfo, Direction, Issue, Script
+from ..protocols import Change, Progress, WorkOptions
 from ..shielding import to_its_end
 from . import reading
 from .cancelling import recognised
@@ -55,7 +55,8 @@ class FirestoreHandler:
         max_batch_bytes: of one request that writes; from 1.25 MiB, so that every document fits, to 9.5 MiB, which
             production takes.
         ramp_up: begin a restore at 500 writes a second and raise that by half every five minutes; None: in production.
-        max_reads, max_writes: refuse a backup or a restore of more documents than that.
+        max_reads: refuse a backup of more documents than that.
+        max_writes: refuse a restore of more documents than that, and stop one before it has written and deleted more.
         lease: seconds after which the migration lock of a runner that died is free.
         heartbeat: seconds between two signs of life of its holder.
 
@@ -139,8 +140,7 @@ class FirestoreHandler:
         for name in ("MSR_DATABASE_URL", "DATABASE_URL"):
             url = environ.get(name, "")
             if url.startswith("firestore://"):
-                settled = not emulator or "emulator=" in url or "credentials=" in url
-                return cls.from_url(url, environment=environment, **({} if settled else {"emulator": emulator}))
+                return cls.from_url(url, environment=environment, emulator=None if names_its_server(url) else emulator)
         project = environ.get("MSR_FIRESTORE_PROJECT") or environ.get("GOOGLE_CLOUD_PROJECT")
         if not project:
             raise ConfigError(
@@ -159,7 +159,9 @@ class FirestoreHandler:
 
     @property
     def name(self) -> str:
-        return f"Firestore {self.home.project}/{self.home.database}"
+        """For messages: which database, and in which emulator if it is in one."""
+        where = f" in the emulator at {self._emulator}" if self._emulator else ""
+        return f"Firestore {self.home.project}/{self.home.database}{where}"
 
     @property
     def db(self) -> AsyncClient:
@@ -178,6 +180,8 @@ class FirestoreHandler:
                 ramp_up=self._ramp_up,
                 max_reads=self._max_reads,
                 max_writes=self._max_writes,
+                history=self.schema_version.lines,
+                still_held=self.lock.check,
             )
         return self._backup
 
@@ -235,10 +239,13 @@ class FirestoreHandler:
     async def execute(self, conn: Connection, script: Script, /, *, resume: str | None = None) -> None:
         raise _no_sql(script)
 
+    def joins(self, script: Script, /) -> bool:
+        return False
+
     async def apply(
-        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
+        self, changes: Sequence[Change], direction: Direction, options: WorkOptions, done: Callable[[float], None], /
     ) -> None:
-        raise _no_sql(script)
+        raise _no_sql(changes[0].script)
 
     def is_transient(self, error: BaseException, /) -> bool:
         return is_transient(error)
@@ -269,6 +276,12 @@ class FirestoreHandler:
             raise translate(error, doing) from error
         clients.reached = True
         return answer
+
+
+def names_its_server(url: str) -> bool:
+    """Whether a firestore:// URL says itself if Google or an emulator is meant, so that no variable has to."""
+    said = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    return "emulator" in said or "credentials" in said
 
 
 async def _is_empty(clients: Clients) -> bool:

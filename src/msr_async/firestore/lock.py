@@ -131,6 +131,11 @@ class FirestoreLock:
 
     # -- for units of work -------------------------------------------------------------------------
 
+    @property
+    def held(self) -> bool:
+        """By this handler; whether it was lost meanwhile, `check` says."""
+        return self._held is not None
+
     def fence(self, unit: str) -> Any:
         """A write that makes its commit fail when the lock is not ours any more; None when none is held."""
         held = self._held

@@ -1,4 +1,7 @@
-"""The mark of a restore under way: one document, there from before the first change until all of it was checked."""
+"""The mark of a restore under way: one document, from before the first change until every write was confirmed.
+
+Where the whole database was replaced, it stays until the documents were counted, too.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from google.cloud.firestore_v1.types import document as documents
 from msgspec import Struct
 
 from ..errors import RestoreFailed, RestoreUnfinished
-from ..models import RestoreMode
+from ..models import RestoreMode, UnfinishedRestore
 from . import reading
 from .cancelling import recognised
 from .clients import Clients
@@ -42,9 +45,13 @@ class Mark(Struct, frozen=True, kw_only=True):
     run: str
     """Which restore put it there, so that two at once do not take each other's mark for their own."""
 
+    @property
+    def restore(self) -> UnfinishedRestore:
+        """The same for others, who need not know what tells two of them apart."""
+        return UnfinishedRestore(backup=self.backup, mode=self.mode, holder=self.holder, since=self.started)
+
     def __str__(self) -> str:
-        since = f", begun {self.started:%Y-%m-%d %H:%M:%S} UTC" if self.started else ""
-        return f"a restore of the backup {self.backup} (mode {self.mode}, by {self.holder}{since})"
+        return str(self.restore)
 
 
 async def standing(clients: Clients, *, patience: float | None = None) -> Mark | None:
@@ -80,16 +87,20 @@ def unfinished(mark: Mark) -> RestoreUnfinished:
     """The refusal to use a database while the mark stands."""
     return RestoreUnfinished(
         f"The database is in the middle of {mark} that has not come to its end.",
-        hint="Wait for it, or run the same restore again if it failed; a restore of any backup in the mode replace "
-        "makes the database whole too.",
+        hint="Wait for it, or run the same restore again if it failed; a backup of the whole database, restored in the "
+        "mode replace, makes it whole too. msr-async lock release --restore-mark keeps it as it is, partly restored.",
     )
 
 
-async def put(clients: Clients, *, backup: str, mode: RestoreMode) -> Mark:
+async def put(clients: Clients, *, backup: str, mode: RestoreMode, whole: bool = False) -> Mark:
     """Mark the database.
 
-    `replace` begins over the mark of another restore, for it leaves nothing of that one; so does a restore that is the
-    same as the unfinished one.
+    A `replace` of the whole database begins over the mark of another restore, for it leaves nothing of that one; so
+    does a restore that is the same as the unfinished one. A `replace` of a selection would leave what is half done
+    outside of it, and take the mark away at its end.
+
+    Args:
+        whole: the backup is one of the whole database, not of a selection.
 
     Raises:
         RestoreUnfinished: another restore's mark stands, and this one would build on what is half done.
@@ -98,7 +109,7 @@ async def put(clients: Clients, *, backup: str, mode: RestoreMode) -> Mark:
     mark = Mark(backup=backup, mode=mode, holder=f"{socket.gethostname()} pid {os.getpid()}", started=None, run=run)
     said = {"backup": backup, "mode": mode, "holder": mark.holder, "run": run, "started": SERVER_TIMESTAMP}
     document: Any = clients.native.document(PATH)
-    if mode == "replace":
+    if mode == "replace" and whole:
         await _asked(document.set(said, **_bounded()))
         return mark
     try:
@@ -126,15 +137,38 @@ async def check(clients: Clients, mark: Mark) -> None:
         raise _overtaken(there)
 
 
+async def give_up(clients: Clients, *, backup: str) -> Mark | None:
+    """Take away the mark of a restore that nobody will finish: the database stays as it is, partly restored.
+
+    Args:
+        backup: the id of that restore's backup, as a confirmation of what is given up.
+
+    Returns:
+        What the mark said; None where there was none.
+
+    Raises:
+        RestoreFailed: it is the mark of another restore.
+    """
+    there = await standing(clients)
+    if there is None:
+        return None
+    if there.backup != backup:
+        raise RestoreFailed(
+            f"The restore that has not come to its end is another one: {there}.", hint="Name the backup of that one."
+        )
+    await remove(clients, there)
+    return there
+
+
 async def remove(clients: Clients, mark: Mark) -> None:
-    """Take the mark away: the restore has come to its end.
+    """Take the mark away: the restore has come to its end, or is given up.
 
     Raises:
         RestoreFailed: it is not this restore's any more.
     """
     document: Any = clients.native.document(PATH)
     found: Any = await _asked(document.get(**_bounded()))
-    if not found.exists or (found.to_dict() or {}).get("run") != mark.run:
+    if not found.exists or _mark(found.to_dict() or {}).run != mark.run:
         raise _overtaken(await standing(clients))
     seen = clients.native.write_option(last_update_time=found.update_time)
     try:
@@ -173,8 +207,8 @@ async def _asked(work: Awaitable[Any], *expected: type[GoogleAPIError]) -> Any:
 def _overtaken(there: Mark | None) -> RestoreFailed:
     if there is None:
         return RestoreFailed(
-            "Somebody has removed the mark of this restore while it ran.",
-            hint="Let only one restore run at a time, and run this one again.",
+            "This restore was stopped: another one has gone over it and ended, or somebody has removed the mark of it.",
+            hint="Let only one restore run at a time. Look at what the database holds before you run this one again.",
         )
     return RestoreFailed(
         f"Another restore has begun while this one ran: {there}.",

@@ -18,7 +18,7 @@ import grpc.aio
 from google.cloud.firestore_v1.types import document as document_types
 from google.cloud.firestore_v1.types import firestore as types
 from google.cloud.firestore_v1.types import query as query_types
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ..errors import ConnectionLost, DatabaseError
 from . import translating, wire
@@ -51,6 +51,11 @@ TRANSIENT = frozenset(
     }
 )
 
+NOT_COUNTED = frozenset(
+    {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
+)
+"""What a server answers that has no counts, or did not come to the end of this one."""
+
 
 class Limits(Struct, frozen=True, kw_only=True):
     """How long to wait for the server, in seconds."""
@@ -61,6 +66,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Without a single document or answer, after which it is given up."""
     first_delay: float = 0.1
     longest_delay: float = 15.0
+
+    def at_most(self, seconds: float) -> Limits:
+        """The same, for what must not take longer than that."""
+        return structs.replace(self, stream=min(seconds, self.patience), patience=min(seconds, self.patience))
 
 
 LIMITS = Limits()
@@ -87,7 +96,7 @@ async def pages(
         DatabaseError: it refuses the query.
     """
     root = clients.home.root
-    attempts = _Attempts(f"Reading {root}", limits)
+    attempts = _Attempts(clients, f"Reading {root}", limits)
     after = ""
     while True:
         request = _RunQuery(parent=root, structured_query=_query(clients, within, after, names_only=names_only))
@@ -258,7 +267,7 @@ async def asked(clients: Clients, method: str, request: bytes, doing: str, *, li
         doing: what it is for, as the beginning of a sentence in an error.
     """
     call = clients.unary(method)
-    attempts = _Attempts(doing, limits)
+    attempts = _Attempts(clients, doing, limits)
     while True:
         try:
             answer: bytes = await recognised(call(request, metadata=clients.metadata, timeout=attempts.timeout()))
@@ -271,7 +280,7 @@ async def asked(clients: Clients, method: str, request: bytes, doing: str, *, li
 async def answers(clients: Clients, method: str, request: bytes, doing: str, *, limits: Limits = LIMITS) -> list[bytes]:
     """All answers of a short stream, likewise."""
     open_stream = clients.stream(method)
-    attempts = _Attempts(doing, limits)
+    attempts = _Attempts(clients, doing, limits)
     while True:
         call = open_stream(request, metadata=clients.metadata, timeout=attempts.timeout())
         try:
@@ -290,7 +299,10 @@ async def _all_of(call: AsyncIterable[bytes]) -> list[bytes]:
 class _Attempts:
     """How long and how often to try again, counted from the last time that anything came."""
 
-    def __init__(self, doing: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clients: Clients, doing: str, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clients = clients
         self._doing = doing
         self._limits = limits
         self._clock = clock
@@ -315,7 +327,7 @@ class _Attempts:
         if failure.code() not in TRANSIENT:
             raise translate(failure, self._doing) from failure
         waited = self._clock() - self._since if self._since is not None else 0.0
-        if waited >= self._limits.patience:
+        if waited >= self._limits.patience or self._clients.refused:
             raise ConnectionLost(
                 f"{self._doing}: nothing came from the server for {waited:.0f} s; its last word was "
                 f"{failure.code().name}: {failure.details()}.",

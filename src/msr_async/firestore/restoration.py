@@ -8,10 +8,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
-import anyio
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
@@ -21,12 +19,15 @@ from ..protocols import RestoreOptions
 from . import marking, reading, wire
 from .cancelling import recognised
 from .clients import Clients
+from .disagreeing import History, warnings_of
 from .marking import Mark
 from .merging import Changes, Item, joined, nothing
 from .modes import writing
 from .names import LOCK_COLLECTION, Home, KeyRange, is_internal, order_key, scope_of
+from .overtaking import Watch
 from .packing import MOST_WRITES, Batch, Packer
 from .ramping import Ramp
+from .recounting import recount
 from .references import redirecting
 from .writing import Writer
 
@@ -34,8 +35,6 @@ COLLECTIONS = "collections.json"
 MAX_BATCH_BYTES = 4 * 1024 * 1024 - 16 * 1024
 """Less than the 4 MiB that every server takes, by what encloses the writes."""
 _LEAST_BATCH_BYTES = 1280 * 1024
-_MOST_NAMED = 10
-_ASKED_AT_ONCE = 4
 
 
 class Contents(Struct, frozen=True, kw_only=True):
@@ -86,31 +85,50 @@ async def restoration(
     max_batch_bytes: int = MAX_BATCH_BYTES,
     ramp_up: bool = True,
     max_writes: int | None = None,
+    history: History | None = None,
+    still_held: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[FirestoreRestoration]:
     """The database carries the mark from here to the end of `finish()`; what can be refused is refused before.
 
     Args:
         max_batch_bytes: of a request; 4 MiB everywhere, up to 10 MiB in production.
         ramp_up: begin slowly, as the database wants it; an emulator is written to as fast as it goes.
-        max_writes: refuse a backup that holds more documents. Deleting what is not in it comes on top.
+        max_writes: refuse a backup that holds more documents, and stop before more are written and deleted.
+        history: reads what the target has applied, to be compared where not everything is replaced.
+        still_held: raises when the migration lock is not held any more.
 
     Raises:
-        RestoreUnfinished: another restore's mark stands, and this mode would keep what that one has left.
+        RestoreUnfinished: another restore's mark stands, and this one would keep what that one has left.
     """
     contents = _check(manifest, documents, options, max_batch_bytes, max_writes)
     target = await describe()
+    scope = scope_of(contents.selection)
+    whole = scope.whole and options.mode == "replace"
+    # Into an empty database the whole backup brings its history along.
+    alone = whole or (scope.whole and target.empty)
+    warnings = () if alone or history is None else await warnings_of(manifest.history, history)
     ramp = Ramp(time.monotonic) if ramp_up and not clients.emulated else None
     notify(f"marking the database: {manifest.totals.rows:,} documents are to be restored, mode {options.mode}")
-    mark = await marking.put(clients, backup=manifest.id, mode=options.mode)
+    mark = await marking.put(clients, backup=manifest.id, mode=options.mode, whole=scope.whole)
+
+    async def look() -> None:
+        await marking.check(clients, mark)
+        if still_held is not None:
+            await still_held()
+
+    watch = Watch(look)
     yield FirestoreRestoration(
         clients,
         contents,
         mark,
+        watch,
         mode=options.mode,
         same_database=target.identity == manifest.source.identity,
-        writer=Writer(clients, keep=options.mode == "create", ramp=ramp),
+        writer=Writer(clients, keep=options.mode == "create", ramp=ramp, watch=watch),
         max_batch_bytes=max_batch_bytes,
+        max_writes=max_writes,
         rows=manifest.totals.rows,
+        warnings=warnings,
         notify=notify,
     )
 
@@ -163,22 +181,28 @@ class FirestoreRestoration:
         clients: Clients,
         contents: Contents,
         mark: Mark,
+        watch: Watch,
         *,
         mode: RestoreMode,
         same_database: bool,
         writer: Writer,
         max_batch_bytes: int,
+        max_writes: int | None,
         rows: int,
+        warnings: tuple[str, ...],
         notify: Callable[[str], None],
     ) -> None:
         self._clients = clients
         self._contents = contents
         self._mark = mark
+        self._watch = watch
         self._mode: RestoreMode = mode
         self._same_database = same_database
         self._writer = writer
         self._max_batch_bytes = max_batch_bytes
+        self._max_writes = max_writes
         self._rows = rows
+        self._warnings = warnings
         self._notify = notify
         self._write_of = writing(mode)
         self._moved = contents.source != clients.home
@@ -186,12 +210,13 @@ class FirestoreRestoration:
         self._redirect = redirecting(contents.source, clients.home)
         self._scope = scope_of(contents.selection)
         self._tally: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()  # written and deleted, parts under way included
 
     async def load(self, part: Part, chunks: AsyncIterator[bytes], /) -> PartTotals:
         return await recognised(self._load(part, chunks))
 
     async def _load(self, part: Part, chunks: AsyncIterator[bytes]) -> PartTotals:
-        await marking.check(self._clients, self._mark)
+        await self._watch.look()
         counted: Counter[str] = Counter()
         async with aclosing(self._batches(part, chunks, counted)) as batches:
             kept = await self._writer.write(batches)
@@ -226,6 +251,14 @@ class FirestoreRestoration:
         counted["written"] += len(changes.write)
         counted["deleted"] += len(changes.delete)
         counted["unchanged"] += changes.unchanged
+        asked = self._asked
+        asked.update(written=len(changes.write), deleted=len(changes.delete))
+        if self._max_writes is not None and asked.total() > self._max_writes:
+            raise RestoreFailed(
+                f"The restore takes more than the {self._max_writes:,} writes and deletions that are allowed: at least "
+                f"{asked['written']:,} to be written and {asked['deleted']:,} to be deleted.",
+                hint="What was changed stays changed, and marked: raise max_writes and run it again, or give it up.",
+            )
 
     def _writes(self, items: Sequence[Item]) -> list[bytes]:
         skip, into = self._renaming
@@ -288,59 +321,21 @@ class FirestoreRestoration:
                 yield [item for item in items if not is_internal(item[0])]
 
     async def finish(self) -> RestoreTotals:
-        if self._mode == "replace":
+        warnings = self._warnings
+        # A collection id may stand inside of a selection and outside of it, so that a count of it would say nothing.
+        if self._mode == "replace" and self._scope.whole:
             self._notify("counting the documents")
-            await recognised(self._check_counts())
+            warnings += await recognised(recount(self._clients, self._contents.counts, self._rows))
         await marking.remove(self._clients, self._mark)
-        self._notify(_told(self._tally))
-        return RestoreTotals()
-
-    async def _check_counts(self) -> None:
-        """Only where the whole database is meant: a collection id may stand inside of a selection and outside of it."""
-        if not self._scope.whole:
-            return
-        moment = await reading.now(self._clients)
-        counts = self._contents.counts
-        asked = {name: partial(reading.count, self._clients, name, read_time=moment) for name in sorted(counts)}
-        every = partial(reading.count, self._clients, read_time=moment)
-        locks = partial(reading.count, self._clients, LOCK_COLLECTION, at_the_top=True, read_time=moment)
-        total, internal, *found = await _side_by_side([every, locks, *asked.values()])
-        wrong: list[str] = []
-        for collection, held in zip(asked, found, strict=True):
-            if collection == LOCK_COLLECTION:  # somebody's own, further down, is in the backup
-                held -= internal
-            if held != counts[collection]:
-                wrong.append(f"{collection} holds {held:,} and should hold {counts[collection]:,}")
-        if not wrong and total - internal != self._rows:
-            wrong.append(f"the database holds {total - internal:,} and should hold {self._rows:,}")
-        if wrong:
-            more = f", and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
-            raise RestoreFailed(
-                f"The database does not hold as much as the backup: {'; '.join(wrong[:_MOST_NAMED])}{more}.",
-                hint="Somebody writes to the database: stop that, and run the same restore again.",
-            )
-
-
-async def _side_by_side(questions: Sequence[Callable[[], Awaitable[int]]]) -> list[int]:
-    """The answers in the order of the questions; a few are asked at a time, for each may take seconds."""
-    answers = [0] * len(questions)
-    failures: list[Exception] = []
-    waiting = iter(enumerate(questions))
-    async with anyio.create_task_group() as group:
-
-        async def ask() -> None:
-            try:
-                for place, question in waiting:
-                    answers[place] = await question()
-            except Exception as error:
-                failures.append(error)
-                group.cancel_scope.cancel()
-
-        for _ in range(_ASKED_AT_ONCE):
-            group.start_soon(ask)
-    if failures:
-        raise failures[0]
-    return answers
+        tally = self._tally
+        self._notify(_told(tally, self._writer.unsure))
+        return RestoreTotals(
+            warnings=warnings,
+            written=tally["written"],
+            unchanged=tally["unchanged"],
+            deleted=tally["deleted"],
+            kept=tally["kept"],
+        )
 
 
 def _same_time(ours: bytes, theirs: bytes) -> bool:
@@ -348,7 +343,8 @@ def _same_time(ours: bytes, theirs: bytes) -> bool:
     return bool(time) and time == wire.update_time_of(theirs)
 
 
-def _told(tally: Mapping[str, Any]) -> str:
-    told = [f"{tally['written']:,} documents were written"]
+def _told(tally: Mapping[str, int], unsure: int) -> str:
+    or_kept = f" (or kept, {unsure:,} of them: an answer was lost)" if unsure else ""
+    told = [f"{tally['written']:,} documents were written{or_kept}"]
     told += [f"{tally[what]:,} were {what}" for what in ("unchanged", "deleted", "kept") if tally[what]]
     return ", ".join(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,10 @@ def words_of(error: BaseException) -> str:
     return str(error)
 
 
+_NO_DATABASE = re.compile(r"\bdatabase\b[^/]*\b(does not exist|not found)|datastore/setup", re.IGNORECASE)
+"""A document that is missing is told by its full name, which has the word in it, too."""
+
+
 def translate(error: BaseException, doing: str) -> MsrError:
     """`doing` says what was under way, as the sentence's beginning: "Reading users"."""
     if isinstance(error, MsrError):
@@ -94,7 +99,7 @@ def translate(error: BaseException, doing: str) -> MsrError:
                 f"{doing}: the database is in Datastore mode.",
                 hint="msr_async works with databases in Native mode; name another one.",
             )
-        case Code.NOT_FOUND if "database" in words.lower():
+        case Code.NOT_FOUND if _NO_DATABASE.search(words):
             return ConnectionFailed(
                 f"{doing}: there is no such database ({words}).",
                 hint="Check project and database, or create it: gcloud firestore databases create.",

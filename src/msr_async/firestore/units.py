@@ -98,7 +98,8 @@ class Units:
         try:
             result = await recognised(work(transaction))
             writes = transaction.writes
-            _refuse_too_many(len(writes) + (self._lock.fence("") is not None), own=len(transaction))
+            if options.commit:  # a rehearsal puts all migrations into one transaction, the real run does not
+                _refuse_too_many(len(writes) + self._lock.held, own=len(transaction))
             await anyio.lowlevel.checkpoint()  # a cancellation that came before the commit still undoes it
         except BaseException as error:
             await to_its_end(self._roll_back(clients, begun))

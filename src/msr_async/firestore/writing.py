@@ -21,6 +21,7 @@ from ..errors import MsrError, PermissionMissing, RestoreFailed
 from . import wire
 from .cancelling import recognised
 from .clients import Clients
+from .overtaking import Watch
 from .packing import Batch
 from .ramping import Ramp
 
@@ -67,6 +68,7 @@ class Writer:
     Args:
         keep: a document that is there already, where the write says it must not be, counts as kept.
         ramp: tells how fast to begin; None: as fast as it goes.
+        watch: is asked before each request whether writing may go on.
         in_flight: requests under way at once.
         patience: seconds without any write taken, after which it is given up.
     """
@@ -77,6 +79,7 @@ class Writer:
         *,
         keep: bool = False,
         ramp: Ramp | None = None,
+        watch: Watch | None = None,
         in_flight: int = _IN_FLIGHT,
         patience: float | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -86,11 +89,15 @@ class Writer:
         self._call = clients.unary("BatchWrite")
         self._keep = keep
         self._ramp = ramp
+        self._watch = watch
         self._slots = anyio.Semaphore(in_flight)
         self._patience = _PATIENCE if patience is None else patience
         self._clock = clock
         self._jitter = jitter
         self._progress = clock()
+        self.unsure = 0
+        """Documents that were there when they were sent again, after an answer that failed: they were written by the
+        attempt before it, or kept. They count as written."""
 
     async def write(self, batches: AsyncIterator[Batch]) -> int:
         """Write all that comes.
@@ -101,6 +108,7 @@ class Writer:
         Raises:
             RestoreFailed: naming the document that the server refused, or the last answer when it took nothing more.
             PermissionMissing: these credentials may not write.
+            MsrError: what the watch raises.
         """
         failures: list[Exception] = []
         kept = 0
@@ -133,19 +141,25 @@ class Writer:
                 failures.clear()  # no cycle through the traceback, which would keep batches alive
         return kept
 
-    async def _send(self, batch: Batch) -> int:
-        """One batch to its end; how many of its documents were kept."""
+    async def _send(self, batch: Batch, *, again: bool = False) -> int:
+        """One batch to its end; how many of its documents were kept.
+
+        Args:
+            again: an attempt to write them has failed, and may have written them.
+        """
         if self._ramp is not None and (wait := self._ramp.wait(len(batch))) > 0:
             await anyio.sleep(wait)
         kept, attempt, begun = 0, 0, self._clock()
         while True:
+            if self._watch is not None:
+                await self._watch.sure()
             answers = await self._attempt(batch)
             if isinstance(answers, Refused):
                 if answers.code == _INVALID_ARGUMENT and len(batch) > 1:
                     # One write spoils the request for all of them: find out which.
                     middle = len(batch) // 2
                     for places in (range(middle), range(middle, len(batch))):
-                        kept += await self._send(batch.only(places))
+                        kept += await self._send(batch.only(places), again=again)
                     return kept
                 if answers.code not in _TRANSIENT:
                     raise _refused(batch, None if len(batch) > 1 else 0, answers)
@@ -155,22 +169,24 @@ class Writer:
                 if len(failed) < len(answers):
                     self._progress = self._clock()
                     attempt = 0
-                again: list[int] = []
+                left: list[int] = []
                 last = Refused(code=0, word="")
                 for place in failed:
                     answer = answers[place]
                     assert answer is not None
                     if answer.code == _ALREADY_EXISTS and self._keep:
-                        kept += 1
+                        kept += not again
+                        self.unsure += again
                         self._progress = self._clock()
                     elif answer.code in _TRANSIENT:
-                        again.append(place)
+                        left.append(place)
                         last = answer
                     else:
                         raise _refused(batch, place, answer)
-                if not again:
+                if not left:
                     return kept
-                batch = batch.only(again)
+                batch = batch.only(left)
+            again = True
             waited = self._clock() - max(begun, self._progress)
             if waited >= self._patience:
                 raise RestoreFailed(

@@ -31,7 +31,7 @@ from ..events import (
     TransferStarted,
     Warned,
 )
-from ..models import Drift, Part
+from ..models import Drift, Part, RestoreInfo
 
 Mood: TypeAlias = Literal["done", "failed", "back", "warning", "plain"]
 
@@ -65,10 +65,9 @@ def tell(event: Event) -> Told | None:
         case MigrationRetried(migration=migration, attempt=attempt, delay=delay, error=error):
             again = f"tried again in {seconds(delay)} (attempt {attempt} failed: {first_line(error)})"
             return Told(mood="warning", text=f"{migration}: {again}")
-        case Noticed(migration=migration, severity=severity, message=message):
-            return Told(
-                mood="warning" if severity == "WARNING" else "plain", text=f"{migration}: {severity}: {message}"
-            )
+        case Noticed(migration=migration, among=among, severity=severity, message=message):
+            who = f"{migration} or one of the {len(among)} sent with it" if among else str(migration)
+            return Told(mood="warning" if severity == "WARNING" else "plain", text=f"{who}: {severity}: {message}")
         case Drifted(drift=drift):
             return Told(mood="warning", text=drifted(drift))
         case BackupCreated(backup=backup):
@@ -82,8 +81,9 @@ def tell(event: Event) -> Told | None:
             return Told(mood="back", text=f"putting the database back (strategy {strategy})")
         case Restored(restore=restore):
             pace = f"{seconds(restore.duration)}  {rate(restore.raw_bytes, restore.duration)}"
-            text = f"restored: {row_count(restore.rows, restore.kind)}, {size(restore.raw_bytes)}, checked  {pace}"
-            return Told(mood="done", text=text)
+            came = f"{row_count(restore.rows, restore.kind)}, {size(restore.raw_bytes)}"
+            how = "checked" if restore.mode == "replace" else f"mode {restore.mode}: {became(restore)}"
+            return Told(mood="done", text=f"restored: {came}, {how}  {pace}")
         case Warned(message=message):
             return Told(mood="warning", text=message)
         case _:
@@ -165,6 +165,12 @@ def count(number: int, noun: str) -> str:
 def row_count(number: int, kind: str) -> str:
     """How many rows, in the word of that kind of database or of part."""
     return count(number, "document" if kind in ("firestore", "documents") else "row")
+
+
+def became(restore: RestoreInfo) -> str:
+    """What was done with a restore's documents: `3 written, 10 unchanged, 2 deleted`."""
+    rest = (("unchanged", restore.unchanged), ("deleted", restore.deleted), ("kept", restore.kept))
+    return ", ".join([f"{restore.written:,} written", *(f"{number:,} {word}" for word, number in rest if number)])
 
 
 def part_label(part: Part) -> str:

@@ -1,64 +1,235 @@
-"""Running SQL scripts inside a transaction: as one message with the history's line, or statement by statement."""
+"""Running SQL scripts inside a transaction: in one message with the history's line, or statement by statement."""
 
 from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import asyncpg
 
 from ..errors import MsrError, ScriptFailed
-from ..models import AppliedMigration, Direction, Script
-from ..protocols import WorkOptions
+from ..models import Direction, Script
+from ..protocols import Change, WorkOptions
+from ..shielding import to_its_end, within
 from .asking import ask
 from .connecting import OWN_ROLE
 from .driver import Connection
 from .failing import failed, position_of, words
 from .kinds import ends_transaction, leaves_traces
-from .messages import MARK, SETTING, Message, compose, fits
+from .messages import MARK, SETTING, Message, Piece, Place, compose, fits
 from .quoting import literal, qualified
 from .schema_version import PostgresSchemaVersion
 from .session import EndedByScript, Session
 from .statements import Statement, split
-from .translating import is_lost, translate
+from .translating import is_lost, is_transient, translate
+from .units import NOT_WAITED_FOR
+from .watching import OURS
 
 _NO_SUCH_SAVEPOINT, _NO_TRANSACTION, _INSUFFICIENT_PRIVILEGE = "3B001", "25P01", "42501"
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_LOOK_DEADLINE = 5.0
+"""Seconds."""
+
+Ask = Callable[[str], Awaitable[list[dict[str, Any]]]]
 
 
-async def apply(
-    session: Session,
-    book: PostgresSchemaVersion,
-    script: Script,
-    entry: AppliedMigration,
-    direction: Direction,
-    options: WorkOptions,
-) -> None:
-    """The script and its line in the history as one transaction, in one message where that can be.
+class Application:
+    """Changes on their way into the database, each as a transaction, and how many of them are there.
 
-    Raises:
-        ScriptFailed: with the place in the file.
+    That is known when their message was answered. Before, and where it was not, the history says it.
     """
-    statements = split(script.text)
-    if any(ends_transaction(statement) for statement in statements):
-        raise EndedByScript
-    up = direction == "up"
-    record = book.recording(entry, replace=entry.version is None, anew=True) if up else book.forgetting(entry.id)
-    doing = f"Recording {entry}" if up else f"Striking {entry} out of the history"
 
-    async def at_once(connection: Connection, begin: str) -> None:
-        message = compose(begin, statements, OWN_ROLE, record)
+    def __init__(
+        self,
+        session: Session,
+        book: PostgresSchemaVersion,
+        changes: Sequence[Change],
+        direction: Direction,
+        done: Callable[[float], None],
+    ) -> None:
+        self._session = session
+        self._book = book
+        self._changes = changes
+        self._up = direction == "up"
+        self._done = done
+        self._committed = 0
+        self._since = time.monotonic()
+
+    async def to_the_end(self, options: WorkOptions) -> None:
+        """Raises:
+        ScriptFailed: with the place in the file; no change after that one was run.
+        """
+        first = self._changes[0].script
+        statements = split(first.text)
+        if any(ends_transaction(statement) for statement in statements):
+            raise EndedByScript
+        if len(self._changes) == 1 and not fits(statements, len(first.text)):
+            await self._session.run(self._one_by_one, options)
+            self._tell(1)
+            return
+        traces = len(self._changes) == 1 and any(leaves_traces(statement) for statement in statements)
+        most = len(self._changes)
+        while self._committed < len(self._changes):
+            sent = range(self._committed, min(self._committed + most, len(self._changes)))
+            try:
+                await self._session.whole(partial(self._at_once, sent, options), options, leaves_traces=traces)
+            except _SendApart as apart:
+                most = max(apart.before, 1)
+            else:
+                self._tell(sent.stop)
+
+    @property
+    def together(self) -> bool:
+        """Whether several are under way."""
+        return len(self._changes) - self._committed > 1
+
+    async def look(self, asking: Ask) -> None:
+        """Ask the history how far they have come, and tell it."""
+        if self._committed == len(self._changes):
+            return
+        rest = self._changes[self._committed :]
+        ids = [change.entry.id for change in rest]
+        found = {row["id"] for row in await asking(self._book.finding(ids, rest[0].entry.run if self._up else None))}
+        there = next((number for number, id in enumerate(ids) if (id in found) is not self._up), len(ids))
+        self._tell(len(self._changes) - len(rest) + there)
+
+    def _tell(self, committed: int) -> None:
+        new = committed - self._committed
+        if new > 0:
+            now = time.monotonic()
+            share = (now - self._since) / new
+            self._committed, self._since = committed, now
+            for _ in range(new):
+                self._done(share)
+
+    async def _one_by_one(self, connection: Connection) -> None:
+        await execute(connection, self._changes[0].script)
+        await self._book.write(connection, f"{OWN_ROLE}; {self._record(0)}", self._doing(0))
+
+    async def _at_once(self, sent: range, options: WorkOptions, connection: Connection, begin: str) -> None:
+        early = f"{begin}; {NOT_WAITED_FOR}" if options.durable else begin
+        pieces = [
+            Piece(
+                begin=begin if number == sent.stop - 1 and sent.stop == len(self._changes) else early,
+                statements=split(self._changes[number].script.text),
+                record=self._record(number, follows=number > sent.start),
+            )
+            for number in sent
+        ]
+        message = compose(pieces, OWN_ROLE)
         try:
             await connection.execute(message.text)
         except asyncpg.PostgresError as error:
-            raise await _explained(connection, book, script, message, error, doing) from error
+            raise await self._explained(connection, message, sent, error) from error
         except (asyncpg.InterfaceError, OSError) as error:
-            raise translate(error, f"Running {script.path}", closed=connection.is_closed()) from error
+            raise translate(error, f"Running {self._script.path}", closed=connection.is_closed()) from error
+        except asyncio.CancelledError:
+            await to_its_end(self._after_cancellation(connection))
+            raise
 
-    async def one_by_one(connection: Connection) -> None:
-        await execute(connection, script)
-        await book.write(connection, f"{OWN_ROLE}; {record}", doing)
+    async def _after_cancellation(self, connection: Connection) -> None:
+        async def settle() -> None:
+            await self._roll_back(connection)
+            await self._look_here(connection)
 
-    if fits(statements, len(script.text)):
-        await session.whole(at_once, options, leaves_traces=any(leaves_traces(statement) for statement in statements))
-    else:
-        await session.run(one_by_one, options)
+        if not connection.is_closed():
+            await within(_LOOK_DEADLINE, settle)
+
+    async def _roll_back(self, connection: Connection) -> None:
+        with suppress(*_DRIVER_ERRORS):
+            await connection.execute(f"{OURS}ROLLBACK")
+
+    async def _look_here(self, connection: Connection) -> None:
+        """Where the history cannot be read, what was known stays known, and the error is told that was there before."""
+        with suppress(*_DRIVER_ERRORS):
+            await self.look(partial(ask, connection))
+
+    @property
+    def _script(self) -> Script:
+        """The one under way."""
+        return self._changes[min(self._committed, len(self._changes) - 1)].script
+
+    # -- the words ---------------------------------------------------------------------------------
+
+    def _record(self, number: int, *, follows: bool = False) -> str:
+        entry = self._changes[number].entry
+        if not self._up:
+            return self._book.forgetting(entry.id)
+        after = self._changes[number - 1].entry.id if follows else ""
+        return self._book.recording(entry, replace=entry.version is None, anew=True, after=after)
+
+    def _doing(self, number: int) -> str:
+        entry = self._changes[number].entry
+        return f"Recording {entry}" if self._up else f"Striking {entry} out of the history"
+
+    # -- errors ------------------------------------------------------------------------------------
+
+    async def _explained(
+        self, connection: Connection, message: Message, sent: range, error: asyncpg.PostgresError
+    ) -> Exception:
+        """Which statement was it? The failed transaction still stands and knows; whose it was, the history does."""
+        if is_lost(error) or connection.is_closed():
+            return translate(error, f"Running {self._script.path}", closed=connection.is_closed())
+        position = position_of(error)
+        place = None if position is None else message.place(position)
+        at = await _statement_under_way(connection) if place is None else None
+        if len(sent) > 1:
+            stands = connection.is_in_transaction()
+            if place is None:
+                await self._roll_back(connection)
+                await self._look_here(connection)
+            elif stands:
+                self._tell(sent.start + place.piece)
+            if not stands and not is_transient(error):
+                return _SendApart(place.piece if place else 0)
+        return await self._named(connection, place, at, error)
+
+    async def _named(
+        self, connection: Connection, place: Place | None, at: int | None, error: asyncpg.PostgresError
+    ) -> MsrError:
+        """The error of the change under way.
+
+        Args:
+            place: what the server pointed at.
+            at: where it pointed at nothing, the number of the statement; None when it was the COMMIT.
+        """
+        script, doing, book = self._script, self._doing(self._committed), self._book
+        if place is not None:
+            statement = place.statement
+            return translate(error, doing) if statement is None else failed(script, error, statement, place.into)
+        if isinstance(error, asyncpg.UniqueViolationError) and (refusal := book.refusal(error, doing)):
+            return refusal
+        if at is None:
+            return ScriptFailed(
+                f"the script ran, but its transaction could not be committed: {words(error)}",
+                path=script.path,
+                hint="A constraint is only checked at the end (DEFERRABLE), or another transaction came in between.",
+            )
+        if error.sqlstate == _INSUFFICIENT_PRIVILEGE and (refusal := book.refusal(error, doing)):
+            await self._roll_back(connection)
+            name = literal(qualified(book.names))
+            (answer,) = await ask(
+                connection,
+                f"SELECT pg_catalog.has_table_privilege({name}, 'INSERT') "
+                f"AND pg_catalog.has_table_privilege({name}, 'DELETE') AS may",
+            )
+            if not answer["may"]:
+                return refusal
+        statements = split(script.text)
+        return failed(script, error, statements[at], 0) if statements else translate(error, doing)
+
+
+class _SendApart(Exception):
+    """What failed was the message, not one of its scripts: a text that cannot be read, or a COMMIT."""
+
+    def __init__(self, before: int) -> None:
+        super().__init__(before)
+        self.before = before
+        """How many stand before the one that the server pointed at."""
 
 
 async def execute(connection: Connection, script: Script) -> None:
@@ -77,45 +248,6 @@ async def execute_one(
         raise failed(script, error, statement, hint=hint) from error
     except (asyncpg.InterfaceError, OSError) as error:
         raise translate(error, f"Running {script.path}", closed=connection.is_closed()) from error
-
-
-async def _explained(
-    connection: Connection,
-    book: PostgresSchemaVersion,
-    script: Script,
-    message: Message,
-    error: asyncpg.PostgresError,
-    doing: str,
-) -> MsrError:
-    """Which statement was it? The failed transaction still stands and knows."""
-    if is_lost(error) or connection.is_closed():
-        return translate(error, f"Running {script.path}", closed=connection.is_closed())
-    if (position := position_of(error)) is not None:
-        if place := message.place(position):
-            return failed(script, error, *place)
-        return translate(error, doing)
-    if isinstance(error, asyncpg.UniqueViolationError) and (refusal := book.refusal(error, doing)):
-        return refusal
-    at = await _statement_under_way(connection)
-    if at is None:
-        return ScriptFailed(
-            f"the script ran, but its transaction could not be committed: {words(error)}",
-            path=script.path,
-            hint="A constraint is only checked at the end (DEFERRABLE), or another transaction came in between.",
-        )
-    if error.sqlstate == _INSUFFICIENT_PRIVILEGE and (refusal := book.refusal(error, doing)):
-        await connection.execute("ROLLBACK")
-        name = literal(qualified(book.names))
-        (answer,) = await ask(
-            connection,
-            f"SELECT pg_catalog.has_table_privilege({name}, 'INSERT') "
-            f"AND pg_catalog.has_table_privilege({name}, 'DELETE') AS may",
-        )
-        if not answer["may"]:
-            return refusal
-    if not message.statements:
-        return translate(error, doing)
-    return failed(script, error, message.statements[at], 0)
 
 
 async def _statement_under_way(connection: Connection) -> int | None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 
 from ..errors import ConfigError, DatabaseError, ScriptFailed
-from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
-from ..protocols import Progress, WorkOptions
+from ..models import DatabaseInfo, Direction, Issue, Script
+from ..protocols import Change, Progress, WorkOptions
 from ..shielding import within
 from .asking import ask
 from .connecting import Target
@@ -22,6 +22,7 @@ from .session import EndedByScript, NotCommitted, Session
 from .translating import is_lost, is_transient, server_message, translate, translating
 
 if TYPE_CHECKING:
+    from .applying import Application
     from .backup import PostgresBackup
     from .lock import PostgresLock
     from .watching import Watcher
@@ -87,22 +88,23 @@ class PostgresHandler:
         self._lock: PostgresLock | None = None
         self._backup: PostgresBackup | None = None
         self._watcher: Watcher | None = None
+        self._application: Application | None = None
 
     # Imported where they are needed: nothing pending is the usual run, and it only reads the history.
 
     @property
     def lock(self) -> PostgresLock:
-        from .lock import PostgresLock
-
         if self._lock is None:
+            from .lock import PostgresLock
+
             self._lock = PostgresLock(self._session, self._names)
         return self._lock
 
     @property
     def backup(self) -> PostgresBackup:
-        from .backup import PostgresBackup
-
         if self._backup is None:
+            from .backup import PostgresBackup
+
             self._backup = PostgresBackup(self.target, self._session, self.describe, lock_timeout=self._lock_timeout)
         return self._backup
 
@@ -218,13 +220,24 @@ class PostgresHandler:
         else:
             await outside.execute(conn, self.schema_version, script, resume)
 
-    async def apply(
-        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
-    ) -> None:
-        from . import applying
+    def joins(self, script: Script, /) -> bool:
+        from .messages import joins
 
-        with _plainly(f"Running {script.path}", script.path):
-            await applying.apply(self._session, self.schema_version, script, entry, direction, options)
+        # through a proxy each unit asks first whether the lock is still held
+        return not self._session.pooled and joins(script.text)
+
+    async def apply(
+        self, changes: Sequence[Change], direction: Direction, options: WorkOptions, done: Callable[[float], None], /
+    ) -> None:
+        from .applying import Application
+
+        application = Application(self._session, self.schema_version, changes, direction, done)
+        self._application = application
+        try:
+            with _plainly("Running migrations", changes[0].script.path):
+                await application.to_the_end(options)
+        finally:
+            self._application = None
 
     def is_transient(self, error: BaseException, /) -> bool:
         return is_transient(error)
@@ -234,8 +247,12 @@ class PostgresHandler:
 
         if self._watcher is None:
             self._watcher = Watcher(self._session.apart)
-        pid = self._session.pid
-        return None if pid is None else await self._watcher.progress(pid)
+        pid, application = self._session.pid, self._application
+        if pid is None:
+            return None
+        if application is not None and application.together:
+            await application.look(self._watcher.ask)  # so that what it is at is told of the right migration
+        return await self._watcher.progress(pid)
 
     async def catalog(self) -> Mapping[str, str] | None:
         from . import catalog

@@ -1,62 +1,50 @@
 """Which statements of the scripts hurt an application that is running?
 
-The rules (`advising`) are pure; what they must know of the database is read before, in one query (`facts`).
+The rules are pure (`judging`, `advising`); what they must know of the database is read before, in one query (`facts`).
+All of that is loaded where a script needs it: most only create and insert.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from ..models import Issue, Script
-from . import advising, squawking
+from . import squawking
 from .driver import Connection
-from .facts import Facts, Relation, gather
-from .reading import read
-from .statements import place
-from .steps import (
-    AddColumn,
-    AddConstraint,
-    ChangeType,
-    CreateView,
-    DropColumn,
-    DropRelation,
-    Name,
-    OtherChange,
-    RenameColumn,
-    RenameTable,
-    SetNotNull,
-    SetPath,
-    Step,
-    ValidateConstraint,
-    WriteAll,
-)
 from .translating import translating
+
+if TYPE_CHECKING:
+    from .steps import Step
 
 
 async def review(connection: Connection, scripts: Sequence[Script]) -> tuple[Issue, ...]:
     """Warnings about scripts in the order in which they would run. Reads the catalogue once, and only if it must."""
     written = [script for script in scripts if script.language == "sql"]
-    # in a worker thread: a script may be long, and whoever holds the migration lock must not stand still
-    steps = await anyio.to_thread.run_sync(_read, written) if any(_of_interest(script) for script in written) else {}
-    changes = [step for found in steps.values() for step in found]
-    facts = Facts()
-    if any(not isinstance(step, WriteAll | SetPath | CreateView) for step in changes):
-        calls = {call for step in changes if isinstance(step, AddColumn) for call in step.calls}
-        with translating("Looking at the tables that the scripts change", connection):
-            facts = await gather(connection, _names(steps.values()), calls)
-    own = [tuple(_judge(script, steps.get(index, ()), facts)) for index, script in enumerate(written)]
-    server = facts.server or connection.get_server_version().major
-    others = await squawking.squawk(written, server_major=server)
+    own = await _judged(connection, written) if any(_of_interest(script) for script in written) else {}
+    others = await squawking.squawk(written, server_major=connection.get_server_version().major)
     return tuple(_together(written, own, others))
 
 
-def lint(script: Script, facts: Facts) -> Iterator[Issue]:
-    """The warnings about one script. `facts` follow what it does, so that the next script is read with that in mind."""
-    if script.language == "sql" and _of_interest(script):
-        yield from _judge(script, read(script.text), facts)
+async def _judged(connection: Connection, scripts: Sequence[Script]) -> Mapping[int, Sequence[Issue]]:
+    """Our own warnings, by a script's place."""
+    from . import judging
+    from .facts import Facts, gather
+    from .reading import read
+
+    def read_all() -> dict[int, tuple[Step, ...]]:
+        return {index: read(script.text) for index, script in enumerate(scripts) if _of_interest(script)}
+
+    # in a worker thread: a script may be long, and whoever holds the migration lock must not stand still
+    steps = await anyio.to_thread.run_sync(read_all)
+    changes = [step for found in steps.values() for step in found]
+    facts = Facts()
+    if judging.needs_facts(changes):
+        with translating("Looking at the tables that the scripts change", connection):
+            facts = await gather(connection, judging.names(steps.values()), judging.calls(changes))
+    return {index: tuple(judging.judge(scripts[index], found, facts)) for index, found in steps.items()}
 
 
 def _of_interest(script: Script) -> bool:
@@ -65,112 +53,13 @@ def _of_interest(script: Script) -> bool:
     return "ALTER" in text or "DROP" in text or "INDEX" in text
 
 
-def _read(scripts: Sequence[Script]) -> dict[int, tuple[Step, ...]]:
-    return {index: read(script.text) for index, script in enumerate(scripts) if _of_interest(script)}
-
-
-def _names(scripts: Iterable[Sequence[Step]]) -> Iterator[Name]:
-    """Every table that is spoken of, under each schema that a SET search_path may put it in."""
-    for steps in scripts:
-        schemas: tuple[str, ...] = ("",)
-        for step in steps:
-            if isinstance(step, SetPath):
-                schemas = step.schemas or ("",)
-            elif step.table.schema:
-                yield step.table
-            else:
-                yield from (Name(schema, step.table.name) for schema in schemas)
-
-
-def _together(scripts: Sequence[Script], own: Sequence[Sequence[Issue]], others: squawking.Findings) -> Iterator[Issue]:
+def _together(
+    scripts: Sequence[Script], own: Mapping[int, Sequence[Issue]], others: squawking.Findings
+) -> Iterator[Issue]:
     """Script by script and line by line; what squawk says of a line that has a warning of ours is left out."""
     for index, _ in enumerate(scripts):
-        lines = {issue.line for issue in own[index]}
+        lines = {issue.line for issue in own.get(index, ())}
         more = [issue for issue in others.by_script.get(index, ()) if issue.line not in lines]
-        yield from sorted([*own[index], *more], key=lambda issue: issue.line or 0)
+        yield from sorted([*own.get(index, ()), *more], key=lambda issue: issue.line or 0)
     if others.failure and scripts:
         yield Issue(code="squawk", severity="warning", message=others.failure)
-
-
-def _judge(script: Script, steps: Sequence[Step], facts: Facts) -> Iterator[Issue]:
-    path: tuple[str, ...] | None = None
-    views = {step.table.name for step in steps if isinstance(step, CreateView)}
-    added: set[tuple[Name, str]] = set()
-    locked: tuple[Relation, int] | None = None
-    for step in steps:
-        if isinstance(step, SetPath):
-            path = ("pg_catalog", *step.schemas) if step.schemas else None
-        relation = facts.find(step.table, path)
-        if relation is None:
-            continue
-        line, _ = place(script.text, step.offset)
-        found = list(advising.findings(step, relation, facts))
-        if isinstance(step, DropRelation | DropColumn):
-            dropped = {
-                other.name
-                for item in steps
-                if isinstance(item, DropRelation) and (other := facts.find(item.table, path)) is not None
-            }
-            found += advising.drop(step, relation, facts.gone | dropped)
-        elif isinstance(step, RenameTable) and step.table.name not in views:
-            found += advising.rename_table(step, relation)
-        elif isinstance(step, WriteAll) and locked and script.directives.transaction:
-            found += advising.write_all(step, relation, *locked)
-        elif isinstance(step, ValidateConstraint) and (relation.name, step.constraint) in added:
-            found += advising.validate(step, relation, transaction=script.directives.transaction)
-        elif isinstance(step, AddConstraint | SetNotNull) and not step.valid:
-            added.add((relation.name, step.constraint))
-        for code, message in found:
-            yield Issue(code=code, severity="warning", message=message, path=script.path, line=line)
-        if locked is None and _is_exclusive(step):
-            locked = relation, line
-        _follow(step, relation, facts)
-
-
-def _is_exclusive(step: Step) -> bool:
-    """Whether it takes ACCESS EXCLUSIVE, which a transaction keeps to its end."""
-    if isinstance(step, OtherChange):
-        return step.exclusive
-    if isinstance(step, AddConstraint):
-        return step.kind != "FOREIGN KEY"
-    kinds = (AddColumn, SetNotNull, ChangeType, DropColumn, DropRelation, RenameColumn, RenameTable)
-    return isinstance(step, kinds)
-
-
-def _follow(step: Step, relation: Relation, facts: Facts) -> None:
-    """Bring the facts to where the step leaves the database."""
-    types, proved, unproved = dict(relation.types), set(relation.not_null), dict(relation.unproved)
-    new_name = relation.name
-    match step:
-        case AddColumn():
-            types.setdefault(step.column, " ".join(token.text for token in step.type))
-        case ChangeType():
-            types[step.column] = step.type_text
-        case SetNotNull(valid=True):
-            proved.add(step.column)
-        case SetNotNull():
-            unproved[step.constraint] = (step.column,)
-        case AddConstraint(valid=True):
-            proved.update(step.not_null)
-        case AddConstraint():
-            unproved[step.constraint] = step.not_null
-        case ValidateConstraint():
-            proved.update(unproved.pop(step.constraint, ()))
-        case DropColumn():
-            types.pop(step.column, None)
-            proved.discard(step.column)
-        case RenameColumn():
-            types[step.to] = types.pop(step.column, "")
-            proved = {step.to if column == step.column else column for column in proved}
-        case RenameTable():
-            new_name = Name(step.to.schema or relation.name.schema, step.to.name)
-        case DropRelation():
-            facts.gone.add(relation.name)
-            del facts.relations[relation.name]
-            return
-        case _:
-            return
-    del facts.relations[relation.name]
-    facts.relations[new_name] = replace(
-        relation, name=new_name, types=types, not_null=frozenset(proved), unproved=unproved
-    )

@@ -1,4 +1,4 @@
-"""A whole migration as one message to the server, and back from a place in the message to one in the file. Pure.
+"""Whole migrations as one message to the server, and back from a place in the message to one in a file. Pure.
 
 Between the statements stand marks: a savepoint, and a setting that says which statement comes next. An error without a
 position (a division by zero) leaves its failed transaction standing, and going back to the last savepoint makes the
@@ -7,40 +7,71 @@ setting readable again, so that nothing has to be run twice to learn which state
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 
-from .kinds import leaves_traces
-from .statements import Statement
+from .kinds import ends_transaction, leaves_traces
+from .statements import Statement, split
 
 MARK = "msr_async"
 SETTING = "msr_async.at"
 # Each mark is a subtransaction; beyond 64 of them in one transaction every snapshot of others becomes dearer.
 _MOST_STATEMENTS = 32
 _LONGEST = 1_000_000
+# NOTICE: it is there already, skipping; it is not there, skipping; drop cascades to
+_TALKATIVE = re.compile(r"\bif\s+(?:not\s+)?exists\b|(?<!delete )(?<!update )\bcascade\b", re.IGNORECASE)
 # They care which subtransaction they are in, or would end ours.
 _UNMARKABLE = frozenset(("SAVEPOINT", "RELEASE", "ROLLBACK", "COPY"))
 
 
-class Message(Struct, frozen=True, kw_only=True):
-    text: str
+class Piece(Struct, frozen=True, kw_only=True):
+    """A migration: a transaction of its own in the message."""
+
+    begin: str
+    statements: tuple[Statement, ...]
+    record: str
+    """Writes its line of the history, or strikes it out."""
+
+
+class _Stretch(Struct, frozen=True, kw_only=True):
+    """Where a piece stands in the message, in characters."""
+
     statements: tuple[Statement, ...]
     starts: tuple[int, ...]
-    """Where each of them begins in `text`."""
+    """Of the statements."""
     tail: int
     """Where the words after the last of them begin."""
 
-    def place(self, position: int) -> tuple[Statement, int] | None:
-        """The statement at a character of the message, and how many characters into it; None for the line's words.
+
+class Place(Struct, frozen=True, kw_only=True):
+    piece: int
+    statement: Statement | None
+    """None for words of ours: of the history's line."""
+    into: int = 0
+    """How many characters into it."""
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    text: str
+    begins: tuple[int, ...]
+    """Where each piece begins in `text`."""
+    stretches: tuple[_Stretch, ...]
+
+    def place(self, position: int) -> Place:
+        """What stands at a character of the message.
 
         A statement without its end is found to be wrong at the words of ours that follow it.
         """
-        index = bisect_right(self.starts, position) - 1
-        if index < 0 or position >= self.tail:
-            return None
-        return self.statements[index], position - self.starts[index]
+        piece = bisect_right(self.begins, position) - 1
+        here = self.stretches[piece]
+        index = bisect_right(here.starts, position) - 1
+        if index < 0 or position >= here.tail:
+            return Place(piece=piece, statement=None)
+        return Place(piece=piece, statement=here.statements[index], into=position - here.starts[index])
 
 
 def fits(statements: Sequence[Statement], length: int) -> bool:
@@ -53,23 +84,51 @@ def fits(statements: Sequence[Statement], length: int) -> bool:
     )
 
 
-def compose(begin: str, statements: Sequence[Statement], own_role: str, record: str) -> Message:
-    """`begin`, the statements with marks between them, and the line of the history; all in one transaction."""
-    pieces, starts = [f"{begin};\n"], []
-    length = len(pieces[0])
-    for number, statement in enumerate(statements):
+@lru_cache(maxsize=1024)
+def joins(sql: str) -> bool:
+    """Whether a script may stand in one message with others.
+
+    Such a one leaves nothing in its session, and the server says nothing of it that should be told of it alone: what
+    remains is what triggers say, which nobody can foresee.
+    """
+    statements = split(sql)
+    return (
+        fits(statements, len(sql))
+        and not any(leaves_traces(statement) or ends_transaction(statement) for statement in statements)
+        and not _TALKATIVE.search(sql)
+    )
+
+
+def compose(pieces: Sequence[Piece], own_role: str) -> Message:
+    """All pieces one after the other, each as `begin`, its statements with marks between them, and its line."""
+    texts: list[str] = []
+    begins: list[int] = []
+    stretches: list[_Stretch] = []
+    length = 0
+    for piece in pieces:
+        begins.append(length)
+        words, starts, tail = _words(piece, own_role, length)
+        texts += words
+        stretches.append(_Stretch(statements=piece.statements, starts=starts, tail=tail))
+        length = tail + len(words[-1])
+    return Message(text="".join(texts), begins=tuple(begins), stretches=tuple(stretches))
+
+
+def _words(piece: Piece, own_role: str, length: int) -> tuple[list[str], tuple[int, ...], int]:
+    """The texts of a piece that begins at `length`, where its statements begin, and where the last text does."""
+    texts, starts = [f"{piece.begin};\n"], []
+    length += len(texts[0])
+    for number, statement in enumerate(piece.statements):
         if number:
             released = f"RELEASE SAVEPOINT {MARK}; " if number > 1 else ""
             mark = f"{released}SET LOCAL {SETTING} = '{number}'; SAVEPOINT {MARK};\n"
-            pieces.append(mark)
+            texts.append(mark)
             length += len(mark)
         starts.append(length)
         # the statement may end in a comment
-        pieces.append(f"{statement.text}\n;\n")
-        length += len(pieces[-1])
-    if len(statements) > 1:
-        pieces.append(f"RELEASE SAVEPOINT {MARK};\n")
-    if any(leaves_traces(statement) for statement in statements):
-        pieces.append(f"{own_role};\n")
-    pieces.append(f"{record};\nCOMMIT")
-    return Message(text="".join(pieces), statements=tuple(statements), starts=tuple(starts), tail=length)
+        texts.append(f"{statement.text}\n;\n")
+        length += len(texts[-1])
+    end = f"RELEASE SAVEPOINT {MARK};\n" if len(piece.statements) > 1 else ""
+    role = f"{own_role};\n" if any(leaves_traces(statement) for statement in piece.statements) else ""
+    texts.append(f"{end}{role}{piece.record};\nCOMMIT;\n")
+    return texts, tuple(starts), length

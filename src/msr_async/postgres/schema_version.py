@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -27,7 +27,9 @@ _LONGEST_NAME = 63
 _OWN_ROLE_HERE = "SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE"
 _COLUMNS = "id, version, name, checksum, applied_at, duration, applied_by, baseline, run, fingerprint"
 _NOW = "pg_catalog.clock_timestamp()"
-_TAKEN = f"pg_catalog.date_part('epoch', {_NOW} OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp())"
+_BEGUN = "pg_catalog.transaction_timestamp()"
+_TAKEN = f"pg_catalog.date_part('epoch', {_NOW} OPERATOR(pg_catalog.-) coalesce({{before}}, {_BEGUN}))"
+_TAKEN_ALONE = f"pg_catalog.date_part('epoch', {_NOW} OPERATOR(pg_catalog.-) {_BEGUN})"
 
 
 _ENTRIES = msgspec.json.Decoder(list[AppliedMigration])  # the column `id` is a property there
@@ -114,8 +116,13 @@ class PostgresSchemaVersion:
 
     # -- the words, for whoever sends them together with others ---------------------------------------
 
-    def recording(self, entry: AppliedMigration, *, replace: bool, anew: bool = False) -> str:
-        """Write a line; `anew` takes time and duration from the transaction that it is written in."""
+    def recording(self, entry: AppliedMigration, *, replace: bool, anew: bool = False, after: str = "") -> str:
+        """Write a line; `anew` takes time and duration from the transaction that it is written in.
+
+        Args:
+            after: the id of the line that the same message wrote before: all its transactions have the time of the
+                message's beginning, so that this one began where that line was written.
+        """
         applied_at = _NOW if anew else f"{literal(entry.applied_at.astimezone(UTC).isoformat())}::timestamptz"
         values = (
             literal(entry.id),
@@ -123,7 +130,7 @@ class PostgresSchemaVersion:
             literal(entry.name),
             literal(entry.checksum),
             applied_at,
-            _TAKEN if anew else repr(float(entry.duration)),
+            self._taken(after) if anew else repr(float(entry.duration)),
             literal(entry.applied_by),
             "true" if entry.baseline else "false",
             literal(entry.run),
@@ -131,6 +138,15 @@ class PostgresSchemaVersion:
         )
         line = f"INSERT INTO {self._table} ({_COLUMNS}) VALUES ({', '.join(values)})"
         return f"{self.forgetting(entry.id)}; {line}" if replace else line
+
+    def _taken(self, after: str) -> str:
+        before = f"(SELECT applied_at FROM {self._table} WHERE id = {literal(after)})"
+        return _TAKEN.format(before=before) if after else _TAKEN_ALONE
+
+    def finding(self, ids: Iterable[str], run: str | None) -> str:
+        """Ask which of these lines are there; of one run, where it is named."""
+        among = f"id IN ({', '.join(map(literal, ids))})"
+        return f"SELECT id FROM {self._table} WHERE {among}{'' if run is None else f' AND run = {literal(run)}'}"
 
     def forgetting(self, id: str) -> str:
         return f"DELETE FROM {self._table} WHERE id = {literal(id)}"

@@ -14,6 +14,10 @@ _POOLED = (
 )
 
 
+NOT_WAITED_FOR = "SET LOCAL synchronous_commit = off"
+"""Its commit does not wait for the disk."""
+
+
 def opening(options: WorkOptions, *, pooled: bool, fence: int | None, major: int) -> str:
     """BEGIN and all that a transactional unit says before its work, as one message."""
     level = f" ISOLATION LEVEL {options.isolation.upper()}" if options.isolation else ""
@@ -32,7 +36,7 @@ def inner_settings(options: WorkOptions, *, pooled: bool, fence: int | None, maj
             said.append("SET LOCAL statement_timeout = 0")
     said += [f"SET LOCAL {setting}" for setting in _timeouts(options)]
     if not options.durable:
-        said.append("SET LOCAL synchronous_commit = off")
+        said.append(NOT_WAITED_FOR)
     if fence is not None:
         # last, so that lock_timeout bounds the wait for the unit of a runner that is gone
         said.append(f"SELECT pg_catalog.pg_advisory_xact_lock({fence})")

@@ -64,13 +64,17 @@ class Watcher:
 
     async def progress(self, pid: int) -> Progress | None:
         """How far the statement of the server's process `pid` has come; None when it does not tell."""
+        rows = await self.ask(_PROGRESS.format(pid=int(pid)))
+        return Progress(phase=rows[0]["phase"], done=rows[0]["done"], total=rows[0]["total"]) if rows else None
+
+    async def ask(self, query: str) -> list[dict[str, Any]]:
+        """What `asking.ask` says, on this connection."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
         connection = self._connection
         with translating("Asking how far a statement has come", connection):
             # cut off half-way, the question would take the connection along
-            rows = await to_its_end(_in_time(connection, _PROGRESS.format(pid=int(pid))))
-        return Progress(phase=rows[0]["phase"], done=rows[0]["done"], total=rows[0]["total"]) if rows else None
+            return await to_its_end(_in_time(connection, query))
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -12,8 +12,8 @@ import anyio.lowlevel
 from msgspec.structs import replace
 
 from ..errors import ConnectionFailed
-from ..models import AppliedMigration, DatabaseInfo, Direction, Issue, Script
-from ..protocols import Backup, Lock, Progress, SchemaVersion, WorkOptions
+from ..models import DatabaseInfo, Direction, Issue, Script
+from ..protocols import Backup, Change, Lock, Progress, SchemaVersion, WorkOptions
 from . import memory_scripts
 from .memory_backup import MemoryBackup
 from .memory_book import MemoryBook
@@ -119,19 +119,28 @@ class MemoryHandler:
     async def execute(self, conn: MemoryConnection, script: Script, /, *, resume: str | None = None) -> None:
         await memory_scripts.execute(conn, self._book, script, resume)
 
+    def joins(self, script: Script, /) -> bool:
+        return not memory_scripts.outside(script)
+
     async def apply(
-        self, script: Script, entry: AppliedMigration, direction: Direction, options: WorkOptions, /
+        self, changes: Sequence[Change], direction: Direction, options: WorkOptions, done: Callable[[float], None], /
     ) -> None:
+        for number, change in enumerate(changes, 1):
+            started = time.monotonic()
+            await self._apply(change, direction, replace(options, durable=options.durable and number == len(changes)))
+            done(time.monotonic() - started)
+
+    async def _apply(self, change: Change, direction: Direction, options: WorkOptions) -> None:
         started = time.monotonic()
 
         async def work(conn: MemoryConnection) -> None:
-            await self.execute(conn, script)
+            await self.execute(conn, change.script)
             if direction == "up":
                 now, duration = datetime.now(UTC), time.monotonic() - started
-                line = replace(entry, applied_at=now, duration=duration)
-                await self._book.record(conn, line, replace=entry.version is None)
+                line = replace(change.entry, applied_at=now, duration=duration)
+                await self._book.record(conn, line, replace=line.version is None)
             else:
-                await self._book.forget(conn, entry.id)
+                await self._book.forget(conn, change.entry.id)
 
         await self.run(work, options)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
 
 from msgspec.structs import replace
 
 from ...errors import ScriptFailed
-from ...models import AppliedMigration, Direction, Directives
-from ...protocols import WorkOptions
+from ...models import AppliedMigration, Direction, Directives, Script
+from ...protocols import Change, WorkOptions
 from .saying import TRANSACTION, VERSION, OwnError, ensure, entry, history, put, record, script
 from .world import World, raising
 
@@ -89,7 +90,7 @@ class ScriptContract(Generic[ConnT]):
             started = datetime.now(UTC) - timedelta(minutes=1)
             planned = entry(run="3f")
             text = script(world.put_text("things", "a", "1"), world.put_text("things", "b", "2"))
-            await world.handler.apply(text, planned, "up", TRANSACTION)
+            await apply(world, text, planned, "up", TRANSACTION)
             assert (await world.contents())["things"] == {"a": "1", "b": "2"}
             (line,) = await history(world)
             assert line == replace(planned, applied_at=line.applied_at, duration=line.duration)
@@ -100,8 +101,8 @@ class ScriptContract(Generic[ConnT]):
         async with self.world() as world:
             await ensure(world)
             await record(world, entry(VERSION + 1))
-            await world.handler.apply(script(world.put_text("things", "a", "1")), entry(), "up", TRANSACTION)
-            await world.handler.apply(script(world.drop_text("things")), entry(), "down", TRANSACTION)
+            await apply(world, script(world.put_text("things", "a", "1")), entry(), "up", TRANSACTION)
+            await apply(world, script(world.drop_text("things")), entry(), "down", TRANSACTION)
             assert "things" not in await world.contents()
             assert await history(world) == [entry(VERSION + 1)]
 
@@ -114,7 +115,7 @@ class ScriptContract(Generic[ConnT]):
             runs: list[tuple[AppliedMigration, Direction]] = [(entry(), "up"), (entry(VERSION + 1), "down")]
             for line, direction in runs:
                 with raising(ScriptFailed) as raised:
-                    await world.handler.apply(bad, line, direction, TRANSACTION)
+                    await apply(world, bad, line, direction, TRANSACTION)
                 assert isinstance(raised.error, ScriptFailed)
                 assert (raised.error.path, raised.error.line) == (bad.path, 3)
             assert await world.contents() == before
@@ -126,7 +127,7 @@ class ScriptContract(Generic[ConnT]):
             await record(world, entry())
             before = await world.contents()
             with raising(Exception):
-                await world.handler.apply(script(world.put_text("things", "a", "1")), entry(), "up", TRANSACTION)
+                await apply(world, script(world.put_text("things", "a", "1")), entry(), "up", TRANSACTION)
             assert await world.contents() == before
 
     async def test_a_repeatable_script_is_applied_again_and_keeps_one_line(self) -> None:
@@ -134,15 +135,78 @@ class ScriptContract(Generic[ConnT]):
             await ensure(world)
             for value in ("1", "2"):
                 planned = entry(None, "views", checksum=value * 64)
-                await world.handler.apply(script(world.put_text("things", "a", value)), planned, "up", TRANSACTION)
+                await apply(world, script(world.put_text("things", "a", value)), planned, "up", TRANSACTION)
             assert (await world.contents())["things"] == {"a": "2"}
             assert [(line.id, line.checksum) for line in await history(world)] == [("R__views", "2" * 64)]
+
+    async def test_several_scripts_are_applied_in_order_each_with_its_line(self) -> None:
+        async with self.world() as world:
+            await ensure(world)
+            durations: list[float] = []
+            several = [
+                _change(world.put_text("things", "a", str(number)), entry(VERSION + number)) for number in range(3)
+            ]
+            await world.handler.apply(several, "up", TRANSACTION, durations.append)
+            assert (await world.contents())["things"] == {"a": "2"}
+            lines = await history(world)
+            assert [line.id for line in lines] == [str(VERSION + number) for number in range(3)]
+            assert [line.applied_at for line in lines] == sorted(line.applied_at for line in lines)
+            assert len(durations) == 3
+            assert all(0 <= taken < 60 for taken in (*durations, *(line.duration for line in lines)))
+
+    async def test_of_several_scripts_those_before_one_that_fails_are_kept_and_told(self) -> None:
+        async with self.world() as world:
+            await ensure(world)
+            done: list[float] = []
+            several = [
+                _change(world.put_text("things", "a", "1"), entry(VERSION)),
+                _change(world.put_text("things", "b", "1"), entry(VERSION + 1)),
+                _change(f"{world.put_text('things', 'c', '1')}\n{world.drop_text('nowhere')}", entry(VERSION + 2)),
+                _change(world.put_text("things", "d", "1"), entry(VERSION + 3)),
+            ]
+            with raising(ScriptFailed) as raised:
+                await world.handler.apply(several, "up", TRANSACTION, done.append)
+            assert isinstance(raised.error, ScriptFailed)
+            assert (raised.error.path, raised.error.line) == (several[2].script.path, 2)
+            assert len(done) == 2
+            assert (await world.contents())["things"] == {"a": "1", "b": "1"}
+            assert [line.id for line in await history(world)] == [str(VERSION), str(VERSION + 1)]
+            await world.handler.apply(several[3:], "up", TRANSACTION, done.append)
+            assert len(done) == 3
+
+    async def test_several_scripts_are_undone_in_order(self) -> None:
+        async with self.world() as world:
+            await ensure(world)
+            done: list[float] = []
+            texts = [world.put_text("things", "a", "1"), world.put_text("others", "b", "1")]
+            lines = [entry(VERSION), entry(VERSION + 1)]
+            up = [_change(text, line) for text, line in zip(texts, lines, strict=True)]
+            await world.handler.apply(up, "up", TRANSACTION, done.append)
+            down = [_change(world.drop_text("others"), lines[1]), _change(world.drop_text("nowhere"), lines[0])]
+            with raising(ScriptFailed):
+                await world.handler.apply(down, "down", TRANSACTION, done.append)
+            assert len(done) == 3
+            assert "others" not in await world.contents()
+            assert [line.id for line in await history(world)] == [str(VERSION)]
 
     async def test_a_script_without_a_statement_is_recorded(self) -> None:
         async with self.world() as world:
             await ensure(world)
-            await world.handler.apply(script("-- nothing to do"), entry(), "up", TRANSACTION)
+            await apply(world, script("-- nothing to do"), entry(), "up", TRANSACTION)
             assert [line.id for line in await history(world)] == [entry().id]
+
+
+async def apply(
+    world: World[ConnT], text: Script, line: AppliedMigration, direction: Direction, options: WorkOptions
+) -> None:
+    """One script alone."""
+    done: list[float] = []
+    await world.handler.apply([Change(script=text, entry=line)], direction, options, done.append)
+    assert len(done) == 1
+
+
+def _change(text: str, line: AppliedMigration) -> Change:
+    return Change(script=replace(script(text), path=Path(f"{line}.up.sql")), entry=line)
 
 
 async def _make(world: World[ConnT], table: str) -> None:
