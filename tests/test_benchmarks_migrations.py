@@ -67,7 +67,7 @@ def test_a_contestant_that_left_a_migration_out_is_no_result(postgres: EmbeddedP
     lazy = contestant("lazy", [sys.executable, "-c", "pass"])
     with pytest.raises(CommandFailed, match="lazy made 0 tables and recorded 2, where 2 were due"):
         Arena(server=postgres, folder=tmp_path).run(Case(name="two", count=2), [lazy], 1, print)
-    postgres.run("dropdb", "contest")
+    postgres.run("dropdb", "contest_0")
 
 
 def test_a_peer_that_is_not_installed_is_named() -> None:
