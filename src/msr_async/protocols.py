@@ -314,7 +314,7 @@ class DatabaseMigrationHandler(Protocol[ConnT]):
         ...
 
     def joins(self, script: Script, /) -> bool:
-        """Whether the script may be applied together with others.
+        """Whether the script, which runs in a transaction, may be applied together with others.
 
         Not where it may leave something in its session, or where the server is likely to say something while it runs.
         """

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from msr_async._engine.grouping import LONGEST, MOST, Pace, group
-from msr_async._engine.stepping import Turn
+from msr_async._engine.stepping import Ground, Turn
+from msr_async.config import TransactionConfig, TransactionMode
 from msr_async.events import Event, MigrationFinished, MigrationStarted, Noticed
 from msr_async.models import Direction, Directives, Kind, Language, Migration, Script
 from msr_async.protocols import WorkOptions
+from msr_async.testing import MemoryHandler
 from tests.support.runs import Noting, Runs
 
 
@@ -29,8 +31,15 @@ def turn(
     return Turn(migration=migration, direction=direction, position=1, total=1)
 
 
-def size(*steps: Turn, most: int = MOST) -> int:
-    return len(group(steps, 0, most, lambda script: "alone" not in script.text))
+class Picky(MemoryHandler):
+    def joins(self, script: Script, /) -> bool:
+        return "talks" not in script.text
+
+
+def size(*steps: Turn, most: int = MOST, mode: TransactionMode = TransactionMode.PER_MIGRATION) -> int:
+    config = TransactionConfig(mode=mode)
+    ground = Ground(handler=Picky(), config=config, emit=lambda event: None, by="me", run="1")
+    return len(group(steps, 0, most, ground.joins))
 
 
 def test_it_begins_with_one_and_doubles_while_all_is_quick() -> None:
@@ -65,12 +74,14 @@ def test_neighbours_that_ask_for_nothing_go_together() -> None:
     assert size(turn(), turn(), turn()) == 3
     assert size(turn(), turn(), turn(), most=2) == 2
     assert size(turn(), turn(kind="repeatable")) == 2
+    assert size(turn(), turn(), mode=TransactionMode.NONE) == 1
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        turn("alone"),
+        turn("talks"),
+        turn("alone put t a 1"),
         turn(language="py"),
         turn(kind="hook"),
         turn(batched=True),
@@ -79,14 +90,14 @@ def test_neighbours_that_ask_for_nothing_go_together() -> None:
         turn("x" * LONGEST),
         turn(direction="down"),
     ],
-    ids=["alone", "python", "hook", "batched", "timeout", "outside", "large", "no down"],
+    ids=["talkative", "outside by itself", "python", "hook", "batched", "timeout", "outside", "large", "no down"],
 )
 def test_what_is_different_ends_the_group(other: Turn) -> None:
     assert size(turn(), other, turn()) == 1
 
 
 @pytest.mark.parametrize(
-    "first", [turn("alone"), turn("x" * (LONGEST + 1)), turn(directives=Directives(lock_timeout=2))]
+    "first", [turn("talks"), turn("x" * (LONGEST + 1)), turn(directives=Directives(lock_timeout=2))]
 )
 def test_what_is_different_goes_alone(first: Turn) -> None:
     assert size(first, turn()) == 1

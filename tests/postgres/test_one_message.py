@@ -181,6 +181,19 @@ async def test_where_the_history_is_damaged_the_error_is_told_all_the_same(datab
     assert kept(database) == "good_0|0"
 
 
+async def test_where_the_history_cannot_be_read_nobody_is_blamed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE TABLE one (id int); INSERT INTO one VALUES (1)")
+    failing = "CREATE TABLE t (id int);\nUPDATE one SET id = 1 / (id - id)"
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        monkeypatch.setattr(handler.schema_version, "finding", lambda ids, run: "SELECT nothing")
+        with pytest.raises(DatabaseError, match=r"Running .* or one of those sent with it: division by zero"):
+            await handler.apply(changes(good(0), failing), "up", PLAIN, lambda duration: None)
+    assert kept(database) == "good_0|0"
+
+
 @pytest.mark.parametrize(("state", "transient"), [("40001", True), ("40P01", True), ("55P03", True), ("P0001", False)])
 async def test_what_is_worth_another_try_is_known_in_the_middle_too(
     database: Database, state: str, transient: bool

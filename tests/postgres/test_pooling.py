@@ -77,6 +77,7 @@ async def test_a_script_and_its_line_are_one_transaction(database: Database, pgb
             await handler.run(handler.schema_version.ensure, WorkOptions())
             with pytest.raises(ScriptFailed, match="division by zero"):
                 await script("CREATE TABLE t (id int);\nINSERT INTO t VALUES (1 / 0);")
+            assert not handler.joins(Script(path=Path("a.sql"), text="CREATE TABLE u (id int)", language="sql"))
             assert database.sql("SELECT to_regclass('t') IS NULL") == "t"
             await handler.lock.check()
             await script("CREATE TABLE t AS SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory';")

@@ -110,7 +110,7 @@ async def _messages(
 ) -> int:
     """The migration and those after it that may go together, each as a transaction of its own; how many that were."""
     handler, began = ground.handler, time.monotonic()
-    waiting = list(group(steps, at, pace.size, handler.joins))
+    waiting = list(group(steps, at, pace.size, ground.joins))
     size = together = len(waiting)
     tried = False
     course.sent = _migrations(waiting[1:])

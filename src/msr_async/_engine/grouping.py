@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..models import Script
 from .stepping import Turn
 
 MOST = 32
@@ -34,24 +33,23 @@ class Pace:
         self._alone = True
 
 
-def group(steps: Sequence[Turn], start: int, size: int, joins: Callable[[Script], bool]) -> Sequence[Turn]:
+def group(steps: Sequence[Turn], start: int, size: int, joins: Callable[[Turn], bool]) -> Sequence[Turn]:
     """The turns from `start` on that may go together, at least that one.
 
     They follow each other, ask for the same settings, and are short.
 
     Args:
-        joins: whether a script may be applied together with others; asked only where a group is possible.
+        joins: see `Ground.joins`; asked only where a group is possible.
     """
     first = steps[start].script
     room = LONGEST - len(first.text)
     end = start + 1
-    if size > 1 and room >= 0 and joins(first):
+    if size > 1 and room >= 0 and joins(steps[start]):
         for turn in steps[end : start + size]:
-            script = turn.scripted
-            if script is None or script.language == "py" or turn.migration.kind == "hook" or turn.migration.batched:
+            if not joins(turn) or turn.script.directives != first.directives:
                 break
-            room -= len(script.text)
-            if room < 0 or script.directives != first.directives or not joins(script):
+            room -= len(turn.script.text)
+            if room < 0:
                 break
             end += 1
     return steps[start:end]

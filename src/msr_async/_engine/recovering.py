@@ -173,12 +173,12 @@ async def _refuse_over_others(handler: DatabaseMigrationHandler[ConnT], plan: Pl
     ConnectionLost: the lock was lost, and whoever took it may be at work.
     RestoreUnfinished: somebody else is putting a backup back.
     """
+    if handler.lock is not None:
+        await _asked(handler.lock.check)  # whatever it says but yes: without the lock it would destroy what others do
     try:
-        if handler.lock is not None:
-            await _asked(handler.lock.check)
         history = await _asked(handler.schema_version.applied)
     except (ConnectionFailed, ConnectionLost, LockNotAcquired, RestoreUnfinished):
-        raise  # without the lock, or under somebody's restore, it would destroy what others do
+        raise
     except Exception:
         return  # a migration has damaged the history, and the backup brings it back
     before = {_mark(entry) for entry in plan.applied}

@@ -126,6 +126,10 @@ class Ground(Struct, Generic[ConnT], frozen=True, kw_only=True):
             return "outside"
         return "unit" if script.language == "py" or migration.kind == "hook" or migration.batched else "message"
 
+    def joins(self, turn: Turn) -> bool:
+        """Whether it may be applied together with others. What has no script of this direction is to fail alone."""
+        return turn.scripted is not None and self.way(turn) == "message" and self.handler.joins(turn.script)
+
     def must_be_outside(self, script: Script) -> bool:
         """Whether it cannot be run in a transaction; for Python only the file itself can say so."""
         return not script.directives.transaction or (script.language != "py" and self.handler.outside(script))

@@ -143,10 +143,12 @@ class Application:
         with suppress(*_DRIVER_ERRORS):
             await connection.execute(f"{OURS}ROLLBACK")
 
-    async def _look_here(self, connection: Connection) -> None:
-        """Where the history cannot be read, what was known stays known, and the error is told that was there before."""
+    async def _look_here(self, connection: Connection) -> bool:
+        """The same, here; whether the history could be read. Where not, what was known stays known."""
         with suppress(*_DRIVER_ERRORS):
             await self.look(partial(ask, connection))
+            return True
+        return False
 
     @property
     def _script(self) -> Script:
@@ -181,7 +183,8 @@ class Application:
             stands = connection.is_in_transaction()
             if place is None:
                 await self._roll_back(connection)
-                await self._look_here(connection)
+                if not await self._look_here(connection):
+                    return translate(error, f"Running {self._script.path} or one of those sent with it")
             elif stands:
                 self._tell(sent.start + place.piece)
             if not stands and not is_transient(error):
