@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from msr_async._engine.chunking import Cutter
@@ -59,6 +59,7 @@ def test_nothing_of_one_part_shows_up_in_the_next(first: list[bytes], second: li
 MESSAGES = st.lists(st.binary(max_size=60) | st.integers(100, 400).map(lambda size: b"\x0a" * size), max_size=40)
 
 
+@example(rows=[b"x" * 300, b"y"], places=[2], size=1)
 @settings(deadline=None, max_examples=300)
 @given(rows=MESSAGES, places=st.lists(st.integers(0, 10_000), max_size=30), size=st.integers(1, 300))
 def test_messages_in_any_pieces_give_the_same_bytes_in_chunks_that_end_at_row_ends(

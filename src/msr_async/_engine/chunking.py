@@ -38,6 +38,10 @@ class Chunk:
         return self.buffer.count(ROW_END, 0, self.size)
 
 
+_LONGEST_HEAD = 11
+"""Bytes in front of a message: its tag, and a length of at most 64 bits."""
+
+
 class Cutter:
     """Collects pieces and cuts at the last row end within `size` bytes; a larger row becomes a chunk of its own.
 
@@ -104,7 +108,12 @@ class Cutter:
         self._searched, _ = messages_end(self._buffer, self._searched, min(self._size, self._filled))
         if self._searched:
             return self._searched
-        length, start = varint(self._buffer, 1)  # larger than a chunk, so its length is there
+        try:
+            length, start = varint(self._buffer, 1)
+        except (IndexError, ValueError):
+            if self._filled < _LONGEST_HEAD:
+                return 0  # a chunk may be so small that not even the length of its first row is there
+            raise
         return start + length if start + length <= self._filled else 0
 
     def _split(self, cut: int) -> Chunk:
