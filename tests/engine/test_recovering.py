@@ -17,6 +17,7 @@ from msr_async import (
     BackupMode,
     Config,
     ConnectionLost,
+    DatabaseError,
     DownFailed,
     Migration,
     MigrationResult,
@@ -593,3 +594,20 @@ def test_a_failed_way_down_says_what_was_undone() -> None:
         "Migration V202601010002_y failed: no. Undone before it and kept: V202601010001_x. "
         "Its own transaction was rolled back. Nothing was restored."
     )
+
+
+async def test_without_a_word_from_the_lock_no_backup_is_put_back(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent() -> None:
+        raise DatabaseError("the server did not answer in time")
+
+    steps(runs)
+    restore = Restore()
+    decided = await runs.plan("up", None)
+    runs.config.rollback_strategy = RollbackStrategy("backup")
+    with pytest.raises(ScriptFailed) as raised:
+        await runs.apply("up", None)
+    assert runs.handler.lock is not None
+    monkeypatch.setattr(runs.handler.lock, "check", silent)
+    recovery = await recovered(runs, decided, raised.value, restore)
+    assert (restore.asked, recovery.restored) == (0, False)
+    assert isinstance(recovery.error, DatabaseError)

@@ -26,8 +26,8 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
-    # What a stream may have on the way is fixed, where it would grow as the stream goes on; enough for 30 MB a second
-    # from another continent.
+    # What a stream may have on the way is fixed, where it would grow as the stream goes on: 1 MiB a round trip and
+    # stream.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
 )
