@@ -85,7 +85,7 @@ class MigrationScriptExecutor(Generic[ConnT]):
         # Imported where they are needed, here and below: nothing pending is the usual run, and it needs few of them.
         from ._engine.conducting import Conductor
 
-        return Conductor(self.handler, self.config, self.storage, self._emit)
+        return Conductor(self.handler, self.config, lambda: self.storage, self._emit)
 
     # -- looking: no lock, nothing written, a role that may only read is enough ----------------------
 

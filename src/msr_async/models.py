@@ -1,6 +1,7 @@
 """The nouns of the house: frozen values that every room passes to the next, and no behaviour beyond reading them.
 
-Sizes are bytes, durations are seconds, times are aware datetimes in UTC.
+Sizes are bytes, durations are seconds, times are aware datetimes in UTC. Those of which a run has thousands are left to
+reference counting (`gc=False`): they hold nothing that could hold them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Directives(Struct, frozen=True, kw_only=True):
 NO_DIRECTIVES = Directives()
 
 
-class Script(Struct, frozen=True, kw_only=True):
+class Script(Struct, frozen=True, kw_only=True, gc=False):
     """The text of one direction of a migration, and where it stands."""
 
     path: Path
@@ -59,7 +60,7 @@ class Script(Struct, frozen=True, kw_only=True):
     directives: Directives = NO_DIRECTIVES
 
 
-class Migration(Struct, frozen=True, kw_only=True):
+class Migration(Struct, frozen=True, kw_only=True, gc=False):
     """One migration as its files describe it. For Python both directions are functions of the same file."""
 
     version: Version | None
@@ -82,7 +83,7 @@ class Migration(Struct, frozen=True, kw_only=True):
         return _title(self.version, self.name) if self.kind != "hook" else self.name
 
 
-class AppliedMigration(Struct, frozen=True, kw_only=True):
+class AppliedMigration(Struct, frozen=True, kw_only=True, gc=False):
     """One line of the history: a migration that was applied, as the database's version table records it."""
 
     version: Version | None

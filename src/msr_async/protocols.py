@@ -69,7 +69,7 @@ class WorkOptions(Struct, frozen=True, kw_only=True):
     """Hears the server's severity and words while the work runs."""
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class Change(Struct, frozen=True, kw_only=True, gc=False):
     """A script of the database's own language, and the line of the history that stands for it."""
 
     script: Script

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msr_async._engine.grouping import LONGEST, MOST, Pace, group
-from msr_async._engine.stepping import Ground, Turn
+from msr_async._engine.stepping import Ground, Turn, turn_of
 from msr_async.config import TransactionConfig, TransactionMode
 from msr_async.events import Event, MigrationFinished, MigrationStarted, Noticed
 from msr_async.models import Direction, Directives, Kind, Language, Migration, Script
@@ -28,7 +28,7 @@ def turn(
     script = Script(path=Path("a.sql"), text=text, language=language, directives=directives or Directives())
     version = 202601010001 if kind == "versioned" else None
     migration = Migration(version=version, name="a", up=script, down=None, checksum="", kind=kind, batched=batched)
-    return Turn(migration=migration, direction=direction, position=1, total=1)
+    return turn_of(migration, direction, 1, 1)
 
 
 class Picky(MemoryHandler):

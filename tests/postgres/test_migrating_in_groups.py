@@ -16,6 +16,7 @@ from msr_async.errors import ConnectionLost, MigrationFailed, ScriptFailed
 from msr_async.events import MigrationErred, MigrationFinished, MigrationRetried, MigrationStarted, Noticed
 from msr_async.models import MigrationResult
 from msr_async.postgres import PostgresHandler
+from msr_async.postgres import applying as sending
 from msr_async.protocols import Change
 from tests.postgres.test_migrating import quick
 from tests.postgres.test_round_trip import write
@@ -26,6 +27,12 @@ pytestmark = only_newest
 COUNT = 12
 """In groups of 1, 2, 4 and 5 while nothing is slow: 1 / 2 3 / 4 5 6 7 / 8 9 10 11 12."""
 MIDDLE = 6
+
+
+@pytest.fixture(autouse=True, params=[sending._WORTH_PREPARING, 2], ids=["written", "prepared"])
+def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the lines of the history are written out, or are executions of a prepared statement."""
+    monkeypatch.setattr(sending, "_WORTH_PREPARING", request.param)
 
 
 def prepare(folder: Path, texts: dict[int, str] | None = None, *, downs: bool = False) -> None:

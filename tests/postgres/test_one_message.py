@@ -11,12 +11,18 @@ import pytest
 from msgspec.structs import replace
 
 from msr_async.errors import ConnectionLost, DatabaseError, MsrError, ScriptFailed
-from msr_async.postgres import PostgresHandler
+from msr_async.postgres import PostgresHandler, applying
 from msr_async.protocols import Change, WorkOptions
 from tests.support.scripted import PLAIN, VERSION, line, make_book, sql
 from tests.support.servers import Database, only_newest
 
 pytestmark = only_newest
+
+
+@pytest.fixture(autouse=True, params=[applying._WORTH_PREPARING, 2], ids=["written", "prepared"])
+def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the lines of the history are written out, or are executions of a prepared statement."""
+    monkeypatch.setattr(applying, "_WORTH_PREPARING", request.param)
 
 
 def change(number: int, text: str) -> Change:
@@ -171,12 +177,74 @@ async def test_a_line_that_is_there_already_stops_at_that_one(database: Database
     assert len(done) == 3
 
 
+PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^msr_async_'"
+
+
+@pytest.fixture
+def queries() -> list[str]:
+    return []
+
+
+async def test_the_line_is_prepared_once_for_all_groups_of_a_connection(database: Database, queries: list[str]) -> None:
+    several = changes(*(good(number) for number in range(16)))
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        connection = await handler._session.prepared()
+        with connection.query_logger(lambda record: queries.append(record.query)):
+            await handler.apply(several[:8], "up", PLAIN, lambda duration: None)
+            await handler.apply(several[8:], "up", PLAIN, lambda duration: None)
+        assert await connection.fetchval(PREPARED) == 1
+    assert ["PREPARE" in query for query in queries] == [True, False]
+    assert kept(database).endswith("|0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15")
+
+
+async def test_a_script_that_takes_the_prepared_line_away_does_no_harm(database: Database) -> None:
+    several = changes(*(good(number) for number in range(20)))
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        await handler.apply(several[:8], "up", PLAIN, lambda duration: None)
+        await handler.apply([change(30, "DEALLOCATE ALL")], "up", PLAIN, lambda duration: None)
+        await handler.apply(several[8:], "up", PLAIN, lambda duration: None)
+    assert kept(database).endswith("|0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 30")
+
+
+async def test_nor_does_a_trigger_that_does_it_in_the_middle_of_a_group(database: Database) -> None:
+    body = "BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN new; END"
+    database.sql(
+        f"CREATE TABLE one (id int); CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$; "
+        "CREATE TRIGGER gone BEFORE INSERT ON one FOR EACH ROW EXECUTE FUNCTION gone()"
+    )
+    texts = [good(number) for number in range(10)]
+    texts[4] = "INSERT INTO one VALUES (1)"
+    done: list[float] = []
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        await handler.apply(changes(*texts), "up", PLAIN, done.append)
+    assert (len(done), database.sql("SELECT count(*) FROM one")) == (10, "1")
+    assert kept(database) == "good_0 good_1 good_2 good_3 good_5 good_6 good_7 good_8 good_9|0 1 2 3 4 5 6 7 8 9"
+
+
+async def test_after_an_error_the_line_is_prepared_anew(database: Database) -> None:
+    several = changes(*(good(number) for number in range(9)))
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        bad = [*several[:8], change(8, "CREATE TABLE good_0 (id int)")]
+        with pytest.raises(ScriptFailed, match="already exists"):
+            await handler.apply(bad, "up", PLAIN, lambda duration: None)
+        more = changes(*(good(number) for number in range(20)))[8:]
+        await handler.apply(more, "up", PLAIN, lambda duration: None)
+    assert kept(database).endswith("|0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19")
+
+
 async def test_where_the_history_is_damaged_the_error_is_told_all_the_same(database: Database) -> None:
     done: list[float] = []
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
+        first, damaging = changes(good(0), "DROP TABLE Schema_Version")
+        assert not handler.joins(damaging.script), "the error would be told of another"
+        await handler.apply([first], "up", PLAIN, done.append)
         with pytest.raises(MsrError, match=f"Recording V{VERSION + 1}_it"):
-            await handler.apply(changes(good(0), "DROP TABLE schema_version", good(2)), "up", PLAIN, done.append)
+            await handler.apply([damaging], "up", PLAIN, done.append)
         assert len(done) == 1
     assert kept(database) == "good_0|0"
 

@@ -7,9 +7,9 @@ import pwd
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..config import Config, TransactionMode
@@ -23,8 +23,7 @@ from .stepping import Ground, Turn, Way, batches_key, options_for, options_for_a
 ConnT = TypeVar("ConnT")
 
 
-@dataclass
-class Course:
+class Course(Struct):
     """How far a run has come: written by `apply` as it goes, read by whoever deals with its failure."""
 
     executed: list[Migration] = field(default_factory=list)

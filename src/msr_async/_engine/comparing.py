@@ -37,7 +37,7 @@ def severity_of(policy: Policy) -> Severity | None:
 
 def is_changed(entry: AppliedMigration, same: Sequence[Migration]) -> bool:
     """Whether no file of that id is the one that was applied."""
-    return all(migration.checksum != entry.checksum for migration in same)
+    return entry.checksum not in [migration.checksum for migration in same]
 
 
 def doubles(files: Mapping[str, Sequence[Migration]]) -> Iterator[Issue]:
@@ -56,14 +56,14 @@ def doubles(files: Mapping[str, Sequence[Migration]]) -> Iterator[Issue]:
 
 
 def missing_files(
-    files: Mapping[str, Sequence[Migration]], history: Iterable[AppliedMigration], config: Config
+    files: Mapping[str, Sequence[Migration]], history: Mapping[str, AppliedMigration], config: Config
 ) -> Iterator[Issue]:
-    """Lines of the history without a file. A baseline stands for files that may never have been there."""
+    """Lines of the history, by id, without a file. A baseline stands for files that may never have been there."""
     severity = severity_of(config.missing_file)
     if severity is None:
         return
-    for entry in history:
-        if entry.baseline or entry.id in files:
+    for id, entry in history.items():
+        if entry.baseline or id in files:
             continue
         if entry.version is None:
             message = f"{entry} was applied {_day(entry)} and its file is gone. Take it out of the history by a repair."
@@ -74,14 +74,14 @@ def missing_files(
 
 
 def changed_files(
-    files: Mapping[str, Sequence[Migration]], history: Iterable[AppliedMigration], config: Config
+    files: Mapping[str, Sequence[Migration]], history: Mapping[str, AppliedMigration], config: Config
 ) -> Iterator[Issue]:
     """Versioned ones that are not what was applied; for repeatable ones a change is their way of life."""
     severity = severity_of(config.changed_file)
     if severity is None:
         return
-    for entry in history:
-        same = files.get(entry.id)
+    for id, entry in history.items():
+        same = files.get(id)
         if entry.version is not None and same and is_changed(entry, same):
             yield _issue(
                 "checksum-mismatch",

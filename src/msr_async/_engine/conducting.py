@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import anyio
-import anyio.to_thread
 from msgspec.structs import replace
 
 from ..config import Config, Policy
@@ -28,7 +26,7 @@ from ..models import (
     Version,
 )
 from ..protocols import DatabaseMigrationHandler, RestoreOptions, Storage, WorkOptions
-from ..shielding import undisturbed
+from ..shielding import in_thread, undisturbed
 from .applying import Course, apply, rehearse, whoami
 from .drifting import drift_issue, find_drift, note_schema
 from .emitting import Emitter
@@ -39,7 +37,7 @@ from .naming import new_token
 from .planning import judged
 from .recovering import Recovery, may_have_changed, recover, verdict
 from .repairing import baseline, repair
-from .surveying import refuse_errors, reviewed, survey
+from .surveying import refuse_errors, reviewed, survey, surveyed_again
 
 ConnT = TypeVar("ConnT")
 
@@ -52,7 +50,7 @@ class Conductor(Generic[ConnT]):
     """Conducts runs over one database with one set of settings."""
 
     def __init__(
-        self, handler: DatabaseMigrationHandler[ConnT], config: Config, storage: Storage, emit: Emitter
+        self, handler: DatabaseMigrationHandler[ConnT], config: Config, storage: Callable[[], Storage], emit: Emitter
     ) -> None:
         self._handler = handler
         self._config = config
@@ -85,7 +83,7 @@ class Conductor(Generic[ConnT]):
             existing: the backup that `restore_only` names.
         """
         started = time.monotonic()
-        direction, target = before.direction, before.target
+        direction = before.direction
         intent = intend(self._config, direction)
         nothing = MigrationResult(success=True, direction=direction, dry_run=dry_run)
         if not dry_run and (intent.make_backup or intent.existing or intent.restore):
@@ -94,7 +92,7 @@ class Conductor(Generic[ConnT]):
         named = await self.backups.named(*existing) if existing and not dry_run else None
         async with self.locked():
             # somebody may have run them meanwhile
-            now = await survey(self._handler, self._config, folder, direction, target)
+            now = await surveyed_again(self._handler, self._config, folder, before)
             if now.pending != before.pending:
                 self._emit(Planned(plan=now))
                 await self._fit(now)
@@ -261,17 +259,15 @@ class Conductor(Generic[ConnT]):
     async def _note_schema(self) -> None:
         if self._config.drift is Policy.IGNORE:
             return
-        why: object = f"it took more than {_NOTE_DEADLINE:.0f} s"
+        limit = asyncio.timeout(_NOTE_DEADLINE)  # also after a failure, where nothing may wait for ever
         try:
-            with anyio.move_on_after(_NOTE_DEADLINE) as scope:  # also after a failure, where nothing may wait for ever
+            async with limit:
                 await note_schema(self._handler)
+            return
         except Exception as error:
-            why = error
-        else:
-            if not scope.cancelled_caught:
-                return
+            why = f"it took more than {_NOTE_DEADLINE:.0f} s" if limit.expired() else str(error)
         self._emit(Warned(message=f"The schema could not be noted, so the next run sees no drift: {why}"))
 
 
 async def _whoami() -> str:
-    return await anyio.to_thread.run_sync(whoami)
+    return await in_thread(whoami)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -35,7 +35,7 @@ class Keeper(Generic[ConnT]):
     """Makes, checks, restores and deletes backups of one database."""
 
     def __init__(
-        self, handler: DatabaseMigrationHandler[ConnT], config: Config, storage: Storage, emit: Emitter
+        self, handler: DatabaseMigrationHandler[ConnT], config: Config, storage: Callable[[], Storage], emit: Emitter
     ) -> None:
         self._handler = handler
         self._config = config
@@ -48,12 +48,12 @@ class Keeper(Generic[ConnT]):
         """Make one in the storage, under a new name."""
         from .dumping import dump
 
-        settings = self._config.backup
+        settings, storage = self._config.backup, self._storage()
         config: BackupConfig = dataclasses.replace(settings, tags={**settings.tags, **(tags or {})})
         name = backup_name(config, now=datetime.now(UTC), token=new_token())
         info = await dump(
             backup=self.backup,
-            storage=self._storage,
+            storage=storage,
             name=name,
             config=config,
             source=await self._handler.describe(),
@@ -61,7 +61,7 @@ class Keeper(Generic[ConnT]):
             complete=complete,
             emit=self._emit,
         )
-        return WayBack(info=info, storage=self._storage, name=name)
+        return WayBack(info=info, storage=storage, name=name)
 
     async def restore(self, storage: Storage, name: str, options: RestoreOptions) -> RestoreInfo:
         """Put one back; the caller holds the lock."""

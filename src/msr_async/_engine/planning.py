@@ -96,10 +96,10 @@ def _up(
 ) -> _Choice:
     known = {entry.id: entry for entry in history}
     versioned = [entry for entry in history if entry.version is not None]
-    issues = [*missing_files(files, history, config), *changed_files(files, history, config)]
+    issues = [*missing_files(files, known, config), *changed_files(files, known, config)]
     if target is not None:
         issues.extend(_unknown(target, versions_of((*folder.migrations, *history)), "migration"))
-    waiting = [item for item in folder.migrations if item.version is not None and item.id not in known]
+    waiting = [item for id, same in files.items() if id not in known for item in same if item.version is not None]
     kept = list(out_of_order(waiting, versioned[-1] if versioned else None, config))
     due = [(item, issue) for item, issue in kept if target is None or (item.version or 0) <= target]
     issues.extend(issue for _, issue in due if issue)
@@ -139,12 +139,12 @@ def _down(
     if target is None:
         message = "The way down needs a target: a version that was applied, or 0 to undo all."
         return _Choice(issues=(_issue("unknown-target", message),))
-    above = [entry for entry in reversed(history) if entry.version is not None and entry.version > target]
+    above = {entry.id: entry for entry in reversed(history) if entry.version is not None and entry.version > target}
     issues = list(_unknown(target, [0, *versions_of(history)], "applied migration"))
     issues.extend(changed_files(files, above, config))
     pending: list[Migration] = []
-    for entry in above:
-        same = files.get(entry.id)
+    for id, entry in above.items():
+        same = files.get(id)
         if entry.baseline:
             message = f"{entry} was never run here: the database was declared to have it, so it cannot be undone."
             issues.append(_issue("baselined", f"{message} Choose a target from {entry.version} up."))

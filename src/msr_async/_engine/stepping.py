@@ -28,26 +28,20 @@ line follows; `batched`: its data step in many."""
 _STRICTEST_FIRST: tuple[Isolation, ...] = ("serializable", "repeatable read", "read committed")
 
 
-class Turn(Struct, frozen=True, kw_only=True):
+class Turn(Struct, frozen=True, kw_only=True, gc=False):
     migration: Migration
     direction: Direction
     position: int
     """From 1."""
     total: int
-
-    @property
-    def function(self) -> Direction:
-        """A hook has no way back: it is run the same before and after both directions."""
-        return "up" if self.migration.kind == "hook" else self.direction
+    function: Direction
+    """A hook has no way back: it is run the same before and after both directions."""
+    scripted: Script | None
+    """The script of that function, if there is one."""
 
     @property
     def in_batches(self) -> bool:
         return self.migration.batched and self.function == "up"
-
-    @property
-    def scripted(self) -> Script | None:
-        """The script of this direction, if there is one."""
-        return self.migration.up if self.function == "up" else self.migration.down
 
     @property
     def script(self) -> Script:
@@ -65,9 +59,18 @@ class Turn(Struct, frozen=True, kw_only=True):
 def turns(plan: Plan) -> tuple[Turn, ...]:
     """Everything that a plan would run, in order."""
     steps = plan.steps
-    return tuple(
-        Turn(migration=step, direction=plan.direction, position=position, total=len(steps))
-        for position, step in enumerate(steps, 1)
+    return tuple(turn_of(step, plan.direction, position, len(steps)) for position, step in enumerate(steps, 1))
+
+
+def turn_of(migration: Migration, direction: Direction, position: int, total: int) -> Turn:
+    function: Direction = "up" if migration.kind == "hook" else direction
+    return Turn(
+        migration=migration,
+        direction=direction,
+        position=position,
+        total=total,
+        function=function,
+        scripted=migration.up if function == "up" else migration.down,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from ..config import Config
 from ..errors import ValidationFailed
-from ..models import Direction, Migration, Plan, Script, Version
+from ..models import AppliedMigration, Direction, Migration, Plan, Script, Version
 from ..protocols import DatabaseMigrationHandler
+from .comparing import in_order
 from .loading import Folder
 from .planning import judged, plan
 from .validating import inspector
@@ -23,9 +25,30 @@ async def survey(
     target: Version | None = None,
 ) -> Plan:
     """What a run would do: of the database only the history is read."""
+    return _decided(handler, config, folder, await handler.schema_version.applied(), direction, target)
+
+
+async def surveyed_again(
+    handler: DatabaseMigrationHandler[ConnT], config: Config, folder: Folder, before: Plan
+) -> Plan:
+    """The same, later: the very plan that was made `before`, where the history has not changed since."""
+    applied = await handler.schema_version.applied()
+    if in_order(applied) == before.applied:
+        return before
+    return _decided(handler, config, folder, applied, before.direction, before.target)
+
+
+def _decided(
+    handler: DatabaseMigrationHandler[ConnT],
+    config: Config,
+    folder: Folder,
+    applied: Sequence[AppliedMigration],
+    direction: Direction,
+    target: Version | None,
+) -> Plan:
     decided = plan(
         folder,
-        await handler.schema_version.applied(),
+        applied,
         config,
         inspector(handler.inspect),
         direction=direction,

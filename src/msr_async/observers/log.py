@@ -21,11 +21,17 @@ from .wording import advance, tell
 
 _logger = logging.getLogger("msr_async")
 _logger.addHandler(logging.NullHandler())  # or logging's last resort would print warnings to stderr by itself
+_LEVELS = {
+    MigrationErred: logging.ERROR,
+    **dict.fromkeys((Warned, RecoveryStarted, MigrationRetried, Drifted), logging.WARNING),
+    **dict.fromkeys((Step, PartProgress, BatchFinished, StatementProgress), logging.DEBUG),
+}
+"""Where they are not info."""
 
 
 def log_event(event: Event) -> None:
     """The observer that every executor has: warnings and failures as such, phases as info, steps as debug."""
-    level = _level(event)
+    level = _LEVELS.get(type(event), logging.INFO)
     if not _logger.isEnabledFor(level):
         return
     told = tell(event)
@@ -40,11 +46,3 @@ def log_event(event: Event) -> None:
         _logger.log(level, "%s", advance(event))
     elif isinstance(event, PartProgress) and event.finished:
         _logger.log(level, "%s: %s done", event.action, event.part)
-
-
-def _level(event: Event) -> int:
-    if isinstance(event, MigrationErred):
-        return logging.ERROR
-    if isinstance(event, Warned | RecoveryStarted | MigrationRetried | Drifted):
-        return logging.WARNING
-    return logging.DEBUG if isinstance(event, Step | PartProgress | BatchFinished | StatementProgress) else logging.INFO

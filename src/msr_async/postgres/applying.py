@@ -23,7 +23,7 @@ from .kinds import ends_transaction, leaves_traces
 from .messages import MARK, SETTING, Message, Piece, Place, compose, fits
 from .quoting import literal, qualified
 from .schema_version import PostgresSchemaVersion
-from .session import EndedByScript, Session
+from .session import EndedByScript, Planned, Session
 from .statements import Statement, split
 from .translating import is_lost, is_transient, translate
 from .units import NOT_WAITED_FOR
@@ -31,6 +31,9 @@ from .watching import OURS
 
 _NO_SUCH_SAVEPOINT, _NO_TRANSACTION, _INSUFFICIENT_PRIVILEGE = "3B001", "25P01", "42501"
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_NO_SUCH_STATEMENT = "26000"
+_WORTH_PREPARING = 8
+"""Migrations in a message. Half of what a line costs the server is planning it; to prepare costs ten plans."""
 _LOOK_DEADLINE = 5.0
 """Seconds."""
 
@@ -112,24 +115,29 @@ class Application:
 
     async def _at_once(self, sent: range, options: WorkOptions, connection: Connection, begin: str) -> None:
         early = f"{begin}; {NOT_WAITED_FOR}" if options.durable else begin
+        worth_it = self._up and len(sent) >= _WORTH_PREPARING
+        line = self._session.planned(connection, self._book.line) if worth_it else None
         pieces = [
             Piece(
                 begin=begin if number == sent.stop - 1 and sent.stop == len(self._changes) else early,
                 statements=split(self._changes[number].script.text),
-                record=self._record(number, follows=number > sent.start),
+                record=self._record(number, line, follows=number > sent.start),
             )
             for number in sent
         ]
-        message = compose(pieces, OWN_ROLE)
+        message = compose(pieces, OWN_ROLE, line.preparing if line and not line.stands else "")
         try:
             await connection.execute(message.text)
         except asyncpg.PostgresError as error:
+            self._session.forget_planned()
             raise await self._explained(connection, message, sent, error) from error
         except (asyncpg.InterfaceError, OSError) as error:
             raise translate(error, f"Running {self._script.path}", closed=connection.is_closed()) from error
         except asyncio.CancelledError:
             await to_its_end(self._after_cancellation(connection))
             raise
+        if line:
+            line.stands = True
 
     async def _after_cancellation(self, connection: Connection) -> None:
         async def settle() -> None:
@@ -157,11 +165,13 @@ class Application:
 
     # -- the words ---------------------------------------------------------------------------------
 
-    def _record(self, number: int, *, follows: bool = False) -> str:
+    def _record(self, number: int, line: Planned | None = None, *, follows: bool = False) -> str:
         entry = self._changes[number].entry
         if not self._up:
             return self._book.forgetting(entry.id)
         after = self._changes[number - 1].entry.id if follows else ""
+        if line and entry.version is not None:
+            return f"EXECUTE {line.name} ({self._book.line_of(entry, after)})"
         return self._book.recording(entry, replace=entry.version is None, anew=True, after=after)
 
     def _doing(self, number: int) -> str:
@@ -187,7 +197,7 @@ class Application:
                     return translate(error, f"Running {self._script.path} or one of those sent with it")
             elif stands:
                 self._tell(sent.start + place.piece)
-            if not stands and not is_transient(error):
+            if error.sqlstate == _NO_SUCH_STATEMENT or (not stands and not is_transient(error)):
                 return _SendApart(place.piece if place else 0)
         return await self._named(connection, place, at, error)
 
@@ -227,7 +237,10 @@ class Application:
 
 
 class _SendApart(Exception):
-    """What failed was the message, not one of its scripts: a text that cannot be read, or a COMMIT."""
+    """What failed was the message, not one of its scripts.
+
+    A text that cannot be read, a COMMIT, or the prepared line, which some script took away (DEALLOCATE ALL).
+    """
 
     def __init__(self, before: int) -> None:
         super().__init__(before)

@@ -40,13 +40,14 @@ SELECT 'extension', format('%I', extname), extnamespace::regnamespace::text FROM
 UNION ALL
 SELECT 'relation', name, concat_ws(' ', relkind, relpersistence, relreplident,
     CASE WHEN relrowsecurity THEN 'rls' END, CASE WHEN relforcerowsecurity THEN 'force rls' END,
-    (SELECT amname FROM pg_am a WHERE a.oid = relam AND relkind IN ('r', 'm')),
-    (SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace),
-    (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(reloptions) o),
+    CASE WHEN relkind IN ('r', 'm') THEN (SELECT amname FROM pg_am a WHERE a.oid = relam) END,
+    CASE WHEN reltablespace <> 0 THEN (SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace) END,
+    CASE WHEN reloptions IS NOT NULL THEN (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(reloptions) o) END,
     CASE WHEN reloftype <> 0 THEN 'of ' || reloftype::regtype END,
     CASE WHEN relkind = 'p' THEN 'by ' || pg_get_partkeydef(oid) END,
     CASE WHEN relispartition THEN pg_get_expr(relpartbound, oid) END,
-    (SELECT 'inherits ' || string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno) FROM pg_inherits WHERE inhrelid = rel.oid),
+    CASE WHEN oid IN (SELECT inhrelid FROM pg_inherits) THEN
+      (SELECT 'inherits ' || string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno) FROM pg_inherits WHERE inhrelid = rel.oid) END,
     CASE WHEN relkind = 'm' AND NOT relispopulated THEN 'unpopulated' END)
   FROM rel WHERE relkind NOT IN ('i', 'I')
 UNION ALL
@@ -57,7 +58,7 @@ SELECT 'column', format('%s.%I', rel.name, a.attname), concat_ws(' ',
     CASE WHEN a.attcollation <> t.typcollation THEN 'collate ' || a.attcollation::regcollation END,
     CASE WHEN rel.relkind IN ('r', 'p', 'm') THEN 'storage ' || a.attstorage::text END, nullif('compression ' || a.attcompression::text, 'compression '),
     CASE WHEN a.attstattarget >= 0 THEN 'statistics ' || a.attstattarget END,
-    (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o),
+    CASE WHEN a.attoptions IS NOT NULL THEN (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o) END,
     CASE WHEN NOT a.attislocal THEN 'inherited' END)
   FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

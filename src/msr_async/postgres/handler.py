@@ -224,7 +224,9 @@ class PostgresHandler:
         from .messages import joins
 
         # through a proxy each unit asks first whether the lock is still held
-        return not self._session.pooled and joins(script.text)
+        if self._session.pooled or self.schema_version.is_named_in(script.text):
+            return False
+        return joins(script.text)
 
     async def apply(
         self, changes: Sequence[Change], direction: Direction, options: WorkOptions, done: Callable[[float], None], /

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from ..models import Issue, Script
+from ..shielding import in_thread
 from . import squawking
 from .driver import Connection
 from .translating import translating
@@ -38,7 +37,7 @@ async def _judged(connection: Connection, scripts: Sequence[Script]) -> Mapping[
         return {index: read(script.text) for index, script in enumerate(scripts) if _of_interest(script)}
 
     # in a worker thread: a script may be long, and whoever holds the migration lock must not stand still
-    steps = await anyio.to_thread.run_sync(read_all)
+    steps = await in_thread(read_all)
     changes = [step for found in steps.values() for step in found]
     facts = Facts()
     if judging.needs_facts(changes):

@@ -28,7 +28,7 @@ _TALKATIVE = re.compile(r"\bif\s+(?:not\s+)?exists\b|(?<!delete )(?<!update )\bc
 _UNMARKABLE = frozenset(("SAVEPOINT", "RELEASE", "ROLLBACK", "COPY"))
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class Piece(Struct, frozen=True, kw_only=True, gc=False):
     """A migration: a transaction of its own in the message."""
 
     begin: str
@@ -37,7 +37,7 @@ class Piece(Struct, frozen=True, kw_only=True):
     """Writes its line of the history, or strikes it out."""
 
 
-class _Stretch(Struct, frozen=True, kw_only=True):
+class _Stretch(Struct, frozen=True, kw_only=True, gc=False):
     """Where a piece stands in the message, in characters."""
 
     statements: tuple[Statement, ...]
@@ -66,7 +66,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
         A statement without its end is found to be wrong at the words of ours that follow it.
         """
-        piece = bisect_right(self.begins, position) - 1
+        piece = max(bisect_right(self.begins, position) - 1, 0)  # before the first stands what its line needs
         here = self.stretches[piece]
         index = bisect_right(here.starts, position) - 1
         if index < 0 or position >= here.tail:
@@ -99,12 +99,16 @@ def joins(sql: str) -> bool:
     )
 
 
-def compose(pieces: Sequence[Piece], own_role: str) -> Message:
-    """All pieces one after the other, each as `begin`, its statements with marks between them, and its line."""
-    texts: list[str] = []
+def compose(pieces: Sequence[Piece], own_role: str, first: str = "") -> Message:
+    """All pieces one after the other, each as `begin`, its statements with marks between them, and its line.
+
+    Args:
+        first: what the lines need in the session; a transaction of its own, so that theirs begin as they would without.
+    """
+    texts = [f"BEGIN; {first}; COMMIT;\n"] if first else []
     begins: list[int] = []
     stretches: list[_Stretch] = []
-    length = 0
+    length = sum(map(len, texts))
     for piece in pieces:
         begins.append(length)
         words, starts, tail = _words(piece, own_role, length)

@@ -46,6 +46,10 @@ class PostgresSchemaVersion:
         self._table = qualified(names)
         self._notes = qualified(self.notes_names)
 
+    def is_named_in(self, sql: str) -> bool:
+        """Whether a script may change the history itself."""
+        return self.names[1].lower() in sql.lower()
+
     async def applied(self) -> Sequence[AppliedMigration]:
         order = 'ORDER BY version NULLS LAST, id COLLATE pg_catalog."C"'
         # one row for all of it: the driver takes 2 us for each
@@ -140,8 +144,23 @@ class PostgresSchemaVersion:
         return f"{self.forgetting(entry.id)}; {line}" if replace else line
 
     def _taken(self, after: str) -> str:
-        before = f"(SELECT applied_at FROM {self._table} WHERE id = {literal(after)})"
-        return _TAKEN.format(before=before) if after else _TAKEN_ALONE
+        return self._taken_since(literal(after)) if after else _TAKEN_ALONE
+
+    def _taken_since(self, id: str) -> str:
+        return _TAKEN.format(before=f"(SELECT applied_at FROM {self._table} WHERE id = {id})")
+
+    @property
+    def line(self) -> str:
+        """The same with parameters, for a statement that is prepared: see `line_of`."""
+        return (
+            f"(text, bigint, text, text, text, text, text) AS INSERT INTO {self._table} ({_COLUMNS}) "
+            f"VALUES ($1, $2, $3, $4, {_NOW}, {self._taken_since('$5')}, $6, false, $7, '')"
+        )
+
+    def line_of(self, entry: AppliedMigration, after: str) -> str:
+        """What the parameters are for `recording` it `anew`."""
+        texts = (entry.name, entry.checksum, after, entry.applied_by, entry.run)
+        return f"{literal(entry.id)}, {entry.version}, {', '.join(map(literal, texts))}"
 
     def finding(self, ids: Iterable[str], run: str | None) -> str:
         """Ask which of these lines are there; of one run, where it is named."""

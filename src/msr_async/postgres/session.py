@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Literal, TypeVar
 
 import asyncpg
 from asyncpg.transaction import Transaction
+from msgspec import Struct
 
 from ..errors import ConnectionLost
 from ..models import Isolation
@@ -27,6 +29,17 @@ _LEVELS: dict[Isolation, Literal["read_committed", "repeatable_read", "serializa
     "repeatable read": "repeatable_read",
     "serializable": "serializable",
 }
+
+
+class Planned(Struct):
+    """A statement that is prepared in the session, so that the server plans it once for all of its executions."""
+
+    name: str
+    """Nobody else's: through some proxies another program has had this session before."""
+    preparing: str
+    """What makes it."""
+    stands: bool = False
+    """It was made."""
 
 
 class Session:
@@ -54,6 +67,7 @@ class Session:
         self.pooled = False
         self.fence: int | None = None
         self.touches = 0
+        self._planned: tuple[Connection, Planned] | None = None
         self.before_unit: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -142,6 +156,17 @@ class Session:
 
         if not await within(_ROLLBACK_DEADLINE, give_or_end):
             await close(held, abruptly=True)
+
+    def planned(self, connection: Connection, statement: str) -> Planned:
+        """The session's one prepared statement: types of the parameters, AS, and its words, always the same."""
+        if self._planned is None or self._planned[0] is not connection:
+            name = f"msr_async_{secrets.token_hex(8)}"
+            self._planned = connection, Planned(name=name, preparing=f"PREPARE {name} {statement}")
+        return self._planned[1]
+
+    def forget_planned(self) -> None:
+        """It may be gone, or half made: the next one has another name. What stays ends with the connection."""
+        self._planned = None
 
     async def apart(self) -> Connection:
         """One more connection to the same database, as it is; whoever asks for it closes it."""

@@ -2,26 +2,20 @@
 
 It is a program of its own (https://squawkhq.com, `squawk-cli` on PyPI) and knows rules of taste as well. It is run once
 for the scripts that run in a transaction and once for the others; a `.squawk.toml` and its comments count as they do by
-hand.
+hand. What it takes to run a program is imported when there is one.
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
-import shutil
 import subprocess
-import sysconfig
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
+from msgspec import Struct, field
 
 from ..models import Issue, Script
 
@@ -34,8 +28,7 @@ _OURS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Findings:
+class Findings(Struct, frozen=True, kw_only=True):
     by_script: Mapping[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By the script's place in the sequence that was asked about."""
     failure: str = ""
@@ -47,9 +40,10 @@ def program(environ: Mapping[str, str]) -> Path | None:
     named = environ.get("MSR_SQUAWK", "")
     if named:
         return None if named.lower() == "off" else Path(named)
-    found = shutil.which("squawk", path=environ.get("PATH")) or shutil.which(
-        "squawk", path=sysconfig.get_path("scripts")
-    )
+    import sysconfig
+    from shutil import which
+
+    found = which("squawk", path=environ.get("PATH")) or which("squawk", path=sysconfig.get_path("scripts"))
     return Path(found) if found else None
 
 
@@ -68,6 +62,12 @@ async def squawk(
     path = program(os.environ if environ is None else environ) if scripts else None
     if path is None:
         return Findings()
+    import glob
+    import shutil
+
+    import anyio
+    import anyio.to_thread
+
     folder = await anyio.to_thread.run_sync(_write, scripts)
     try:
         found: dict[int, tuple[Issue, ...]] = {}
@@ -98,6 +98,8 @@ def _kind(script: Script) -> str:
 
 def _write(scripts: Sequence[Script]) -> Path:
     """The very texts that would run, each under its own name, for `excluded_paths` of a `.squawk.toml`."""
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix="msr_async-squawk-"))
     for index, script in enumerate(scripts):
         name = re.sub(r"[^\w.-]", "_", script.path.stem)

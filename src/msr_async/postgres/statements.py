@@ -42,7 +42,7 @@ _FIRST_WORDS = 4
 _REMEMBERED = 1024
 
 
-class Statement(Struct, frozen=True):
+class Statement(Struct, frozen=True, gc=False):
     """One statement without its semicolon; `offset` is where it starts in the text it was cut from, in characters."""
 
     text: str
