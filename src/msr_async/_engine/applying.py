@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import socket
@@ -147,6 +148,8 @@ async def _messages(
         durable = durable_last and last.position == last.total
         await handler.apply(changes, last.direction, replace(options, durable=durable), done)
 
+    following = steps[at + size : at + size + 2 * pace.size]
+    asyncio.get_running_loop().call_soon(ground.look_ahead, following)  # it runs while the server does
     await ground.unit(current, attempt)
     pace.took(time.monotonic() - began)
     return size - len(waiting)

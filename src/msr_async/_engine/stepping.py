@@ -133,6 +133,11 @@ class Ground(Struct, Generic[ConnT], frozen=True, kw_only=True):
         """Whether it may be applied together with others. What has no script of this direction is to fail alone."""
         return turn.scripted is not None and self.way(turn) == "message" and self.handler.joins(turn.script)
 
+    def look_ahead(self, following: Iterable[Turn]) -> None:
+        """Have the handler read the scripts that come next: it remembers what it knows of a text."""
+        for turn in following:
+            self.joins(turn)
+
     def must_be_outside(self, script: Script) -> bool:
         """Whether it cannot be run in a transaction; for Python only the file itself can say so."""
         return not script.directives.transaction or (script.language != "py" and self.handler.outside(script))
