@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,12 +181,8 @@ async def test_a_line_that_is_there_already_stops_at_that_one(database: Database
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^msr_async_'"
 
 
-@pytest.fixture
-def queries() -> list[str]:
-    return []
-
-
-async def test_the_line_is_prepared_once_for_all_groups_of_a_connection(database: Database, queries: list[str]) -> None:
+async def test_the_line_is_prepared_once_for_all_groups_of_a_connection(database: Database) -> None:
+    queries: list[str] = []
     several = changes(*(good(number) for number in range(16)))
     async with PostgresHandler(database.dsn) as handler:
         await make_book(handler)
@@ -222,6 +219,47 @@ async def test_nor_does_a_trigger_that_does_it_in_the_middle_of_a_group(database
         await handler.apply(changes(*texts), "up", PLAIN, done.append)
     assert (len(done), database.sql("SELECT count(*) FROM one")) == (10, "1")
     assert kept(database) == "good_0 good_1 good_2 good_3 good_5 good_6 good_7 good_8 good_9|0 1 2 3 4 5 6 7 8 9"
+
+
+async def test_a_prepared_line_holds_what_a_written_one_does(database: Database) -> None:
+    odd = replace(line(VERSION), name="it's \\ odd", applied_by="o'x@h", baseline=True, run="r", fingerprint="f")
+    several = [Change(script=sql(good(n)), entry=replace(odd, version=VERSION + n)) for n in range(9)]
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        await handler.apply(several[:8], "up", PLAIN, lambda duration: None)
+        await handler.apply(several[8:], "up", PLAIN, lambda duration: None)
+        lines = await handler.schema_version.applied()
+    plain = [replace(entry, version=VERSION, applied_at=odd.applied_at, duration=0.0) for entry in lines]
+    assert plain == [replace(odd, duration=0.0)] * 9
+
+
+async def test_after_a_cancellation_the_line_is_prepared_anew(database: Database) -> None:
+    texts = [good(number) for number in range(16)]
+    slow = texts.copy()
+    slow[2] = "CREATE TABLE good_2 AS SELECT FROM pg_sleep(60)"
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        with anyio.move_on_after(0.5) as scope, anyio.fail_after(10):
+            await handler.apply(changes(*slow), "up", PLAIN, lambda duration: None)
+        assert scope.cancelled_caught
+        await handler.apply(changes(*texts)[2:], "up", PLAIN, lambda duration: None)
+    assert kept(database).endswith("|0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15")
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_ends_between_two_messages_is_told_as_lost(database: Database, turns: int) -> None:
+    """However far the loop is with the words of the end, the end itself, and what is sent next."""
+    async with PostgresHandler(database.dsn) as handler:
+        await make_book(handler)
+        async with handler.lock.hold(timeout=5, waiting=lambda holder, waited: None):
+            await handler.apply(changes(good(0), good(1)), "up", PLAIN, lambda duration: None)
+            pid = (await handler._session.connection()).get_server_pid()
+            database.sql(f"SELECT pg_terminate_backend({pid}, 5000)")  # the loop stands still: nothing is read yet
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with pytest.raises(ConnectionLost):
+                await handler.apply(changes(good(0), good(1), good(2))[2:], "up", PLAIN, lambda duration: None)
+    assert kept(database) == "good_0 good_1|0 1"
 
 
 async def test_after_an_error_the_line_is_prepared_anew(database: Database) -> None:

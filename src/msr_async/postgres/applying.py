@@ -23,17 +23,16 @@ from .kinds import ends_transaction, leaves_traces
 from .messages import MARK, SETTING, Message, Piece, Place, compose, fits
 from .quoting import literal, qualified
 from .schema_version import PostgresSchemaVersion
-from .session import EndedByScript, Planned, Session
+from .session import EndedByScript, PreparedStatement, Session
 from .statements import Statement, split
-from .translating import is_lost, is_transient, translate
+from .translating import DRIVER_ERRORS, is_lost, is_transient, translate
 from .units import NOT_WAITED_FOR
 from .watching import OURS
 
 _NO_SUCH_SAVEPOINT, _NO_TRANSACTION, _INSUFFICIENT_PRIVILEGE = "3B001", "25P01", "42501"
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _NO_SUCH_STATEMENT = "26000"
 _WORTH_PREPARING = 8
-"""Migrations in a message. Half of what a line costs the server is planning it; to prepare costs ten plans."""
+"""Migrations in a message. Two thirds of what a line costs the server is its plan; to prepare it costs ten plans."""
 _LOOK_DEADLINE = 5.0
 """Seconds."""
 
@@ -116,7 +115,7 @@ class Application:
     async def _at_once(self, sent: range, options: WorkOptions, connection: Connection, begin: str) -> None:
         early = f"{begin}; {NOT_WAITED_FOR}" if options.durable else begin
         worth_it = self._up and len(sent) >= _WORTH_PREPARING
-        line = self._session.planned(connection, self._book.line) if worth_it else None
+        line = self._session.take_statement(connection, self._book.line) if worth_it else None
         pieces = [
             Piece(
                 begin=begin if number == sent.stop - 1 and sent.stop == len(self._changes) else early,
@@ -125,19 +124,18 @@ class Application:
             )
             for number in sent
         ]
-        message = compose(pieces, OWN_ROLE, line.preparing if line and not line.stands else "")
+        message = compose(pieces, OWN_ROLE, line.preparing if line else "")
         try:
             await connection.execute(message.text)
         except asyncpg.PostgresError as error:
-            self._session.forget_planned()
             raise await self._explained(connection, message, sent, error) from error
-        except (asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translate(error, f"Running {self._script.path}", closed=connection.is_closed()) from error
         except asyncio.CancelledError:
             await to_its_end(self._after_cancellation(connection))
             raise
         if line:
-            line.stands = True
+            self._session.keep_statement(connection, line)
 
     async def _after_cancellation(self, connection: Connection) -> None:
         async def settle() -> None:
@@ -148,12 +146,12 @@ class Application:
             await within(_LOOK_DEADLINE, settle)
 
     async def _roll_back(self, connection: Connection) -> None:
-        with suppress(*_DRIVER_ERRORS):
+        with suppress(*DRIVER_ERRORS):
             await connection.execute(f"{OURS}ROLLBACK")
 
     async def _look_here(self, connection: Connection) -> bool:
         """The same, here; whether the history could be read. Where not, what was known stays known."""
-        with suppress(*_DRIVER_ERRORS):
+        with suppress(*DRIVER_ERRORS):
             await self.look(partial(ask, connection))
             return True
         return False
@@ -165,7 +163,7 @@ class Application:
 
     # -- the words ---------------------------------------------------------------------------------
 
-    def _record(self, number: int, line: Planned | None = None, *, follows: bool = False) -> str:
+    def _record(self, number: int, line: PreparedStatement | None = None, *, follows: bool = False) -> str:
         entry = self._changes[number].entry
         if not self._up:
             return self._book.forgetting(entry.id)
@@ -262,7 +260,7 @@ async def execute_one(
         await connection.execute(text)
     except asyncpg.PostgresError as error:
         raise failed(script, error, statement, hint=hint) from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, f"Running {script.path}", closed=connection.is_closed()) from error
 
 

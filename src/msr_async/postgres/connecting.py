@@ -16,10 +16,9 @@ from msgspec import Struct
 from ..errors import ConfigError, DatabaseError
 from ..shielding import within
 from .driver import Connection, Pool
-from .translating import connect_error
+from .translating import DRIVER_ERRORS, connect_error
 
 _CONNECT_TIMEOUT = 15.0
-_DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _HANG_UP_DEADLINE = 1.0
 OLDEST_MAJOR = 15
 # what libpq and asyncpg both understand in a URL; asyncpg takes any other word for a server setting
@@ -243,5 +242,5 @@ async def close(connection: Connection, *, abruptly: bool = False) -> None:
 
 
 async def _hang_up(connection: Connection, timeout: float) -> None:
-    with suppress(asyncpg.PostgresError, *_DRIVER_ERRORS, OSError, TimeoutError):
+    with suppress(*DRIVER_ERRORS):
         await connection.close(timeout=timeout)

@@ -288,7 +288,7 @@ def _plainly(doing: str, path: Path | None = None) -> Iterator[None]:
             f"The transaction could not be committed: {server_message(error)}",
             hint="A constraint that is checked at the end (DEFERRABLE) may be violated; nothing of it was kept.",
         ) from error
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
         if is_lost(error):
             raise translate(error, doing) from error
         raise

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import asyncpg
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
@@ -24,7 +23,7 @@ from .kinds import outside
 from .leftovers import Leftovers, leftovers
 from .schema_version import PostgresSchemaVersion
 from .statements import Statement, place, split
-from .translating import translating
+from .translating import DRIVER_ERRORS, translating
 
 _CLEANUP_DEADLINE = 10.0
 _ACTIVE_TRANSACTION = "25001"
@@ -135,7 +134,7 @@ class _Run:
             try:
                 await left.clear(self._connection, known)
                 await self._keep(here)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, DatabaseError):
+            except (*DRIVER_ERRORS, DatabaseError):
                 return
 
     async def _after_interruption(self, left: Leftovers, here: Mark, done: Mark, known: tuple[int, ...]) -> None:
@@ -146,7 +145,7 @@ class _Run:
                     await self._clean_up(left, here, known)
                 else:
                     await self._keep(done)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, DatabaseError):
+            except (*DRIVER_ERRORS, DatabaseError):
                 return
 
     async def _send(self, statement: Statement, text: str, hint: str = "") -> None:

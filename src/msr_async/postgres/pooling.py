@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-import asyncpg
 
 from ..errors import ConnectionLost
 from ..shielding import to_its_end
@@ -15,12 +14,12 @@ from .connecting import application_name, close
 from .driver import Connection
 from .holding import HOLDER_MARK
 from .quoting import literal
+from .translating import DRIVER_ERRORS
 
 HEARTBEAT = 5.0
 """Seconds between two messages on the transaction that holds the lock, so that no proxy takes it for abandoned."""
 _BEAT, _PATIENCE = "SELECT 1", 15.0
 _LEAVING_DEADLINE = 5.0
-_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 def begin(major: int) -> str:
@@ -96,7 +95,7 @@ class LockTransaction:
             async with self._turn:
                 with anyio.fail_after(_PATIENCE):
                     await connection.execute(_BEAT)
-        except _LOST:
+        except DRIVER_ERRORS:
             await close(connection, abruptly=True)
 
     async def _leave(self, beating: asyncio.Task[None]) -> None:
@@ -106,7 +105,7 @@ class LockTransaction:
             try:
                 async with self._turn:
                     await connection.execute("ROLLBACK")  # without it the proxy throws its server connection away
-            except _LOST:
+            except DRIVER_ERRORS:
                 pass  # whoever lost it has no lock to give back
         await close(connection)
         beating.cancel()

@@ -21,7 +21,7 @@ from .feasibility import check_locks
 from .quoting import identifier, literal, qualified
 from .session import Session
 from .statements import Statement
-from .translating import server_message, translating
+from .translating import DRIVER_ERRORS, server_message, translating
 from .wiping import wipe
 
 CATALOG, SEQUENCES, LARGE_OBJECTS = "catalog.json", "sequences.json", "large-objects.json"
@@ -311,7 +311,7 @@ class PostgresRestoration:
                 try:
                     await self._connection.execute("ROLLBACK")
                     await self._connection.execute(FRESH_SESSION)
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                except DRIVER_ERRORS:
                     await close(self._connection, abruptly=True)
         if scope.cancelled_caught:
             await close(self._connection, abruptly=True)

@@ -153,14 +153,18 @@ class PostgresSchemaVersion:
     def line(self) -> str:
         """The same with parameters, for a statement that is prepared: see `line_of`."""
         return (
-            f"(text, bigint, text, text, text, text, text) AS INSERT INTO {self._table} ({_COLUMNS}) "
-            f"VALUES ($1, $2, $3, $4, {_NOW}, {self._taken_since('$5')}, $6, false, $7, '')"
+            "(text, bigint, text, text, text, text, boolean, text, text) AS "
+            f"INSERT INTO {self._table} ({_COLUMNS}) "
+            f"VALUES ($1, $2, $3, $4, {_NOW}, {self._taken_since('$5')}, $6, $7, $8, $9)"
         )
 
     def line_of(self, entry: AppliedMigration, after: str) -> str:
         """What the parameters are for `recording` it `anew`."""
-        texts = (entry.name, entry.checksum, after, entry.applied_by, entry.run)
-        return f"{literal(entry.id)}, {entry.version}, {', '.join(map(literal, texts))}"
+        first = ", ".join(map(literal, (entry.name, entry.checksum, after, entry.applied_by)))
+        return (
+            f"{literal(entry.id)}, {entry.version}, {first}, {entry.baseline}, "
+            f"{literal(entry.run)}, {literal(entry.fingerprint)}"
+        )
 
     def finding(self, ids: Iterable[str], run: str | None) -> str:
         """Ask which of these lines are there; of one run, where it is named."""

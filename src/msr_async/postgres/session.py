@@ -18,7 +18,7 @@ from ..shielding import to_its_end, within
 from .asking import ask
 from .connecting import FRESH_SESSION, SESSION_SETTINGS, Target, close, connect_as_it_is
 from .driver import Connection
-from .translating import is_lost, translating
+from .translating import DRIVER_ERRORS, is_lost, translating
 from .units import inner_settings, opening, outer_settings
 from .watching import OURS, listening
 
@@ -31,15 +31,13 @@ _LEVELS: dict[Isolation, Literal["read_committed", "repeatable_read", "serializa
 }
 
 
-class Planned(Struct):
-    """A statement that is prepared in the session, so that the server plans it once for all of its executions."""
+class PreparedStatement(Struct, frozen=True):
+    """One of a session, so that the server plans it once for all of its executions."""
 
     name: str
     """Nobody else's: through some proxies another program has had this session before."""
     preparing: str
-    """What makes it."""
-    stands: bool = False
-    """It was made."""
+    """What makes it; empty when it was made."""
 
 
 class Session:
@@ -67,7 +65,7 @@ class Session:
         self.pooled = False
         self.fence: int | None = None
         self.touches = 0
-        self._planned: tuple[Connection, Planned] | None = None
+        self._statement: tuple[Connection, PreparedStatement] | None = None
         self.before_unit: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -151,22 +149,29 @@ class Session:
         async def give_or_end() -> None:
             try:
                 await give(held)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            except DRIVER_ERRORS:
                 await close(held, abruptly=True)  # the end of its session frees it
 
         if not await within(_ROLLBACK_DEADLINE, give_or_end):
             await close(held, abruptly=True)
 
-    def planned(self, connection: Connection, statement: str) -> Planned:
-        """The session's one prepared statement: types of the parameters, AS, and its words, always the same."""
-        if self._planned is None or self._planned[0] is not connection:
-            name = f"msr_async_{secrets.token_hex(8)}"
-            self._planned = connection, Planned(name=name, preparing=f"PREPARE {name} {statement}")
-        return self._planned[1]
+    def take_statement(self, connection: Connection, words: str) -> PreparedStatement:
+        """The session's one prepared statement, or a new one; to be given back by `keep_statement` when all went well.
 
-    def forget_planned(self) -> None:
-        """It may be gone, or half made: the next one has another name. What stays ends with the connection."""
-        self._planned = None
+        Where not, it may be gone or half made, and the next one has another name. What stays ends with the connection.
+
+        Args:
+            words: types of the parameters, AS, and the statement; always the same.
+        """
+        taken, self._statement = self._statement, None
+        if taken is not None and taken[0] is connection:
+            return taken[1]
+        name = f"msr_async_{secrets.token_hex(8)}"
+        return PreparedStatement(name=name, preparing=f"PREPARE {name} {words}")
+
+    def keep_statement(self, connection: Connection, statement: PreparedStatement) -> None:
+        """It stands in the session."""
+        self._statement = connection, PreparedStatement(name=statement.name, preparing="")
 
     async def apart(self) -> Connection:
         """One more connection to the same database, as it is; whoever asks for it closes it."""
@@ -250,7 +255,7 @@ class Session:
                         await unit.rollback()
                 if not connection.is_closed():
                     await connection.execute(f"{OURS}ROLLBACK")  # outside of a transaction only a notice
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            except DRIVER_ERRORS:
                 await close(connection, abruptly=True)
 
         if not await within(_ROLLBACK_DEADLINE, back_or_none):

@@ -12,6 +12,8 @@ from .driver import Connection
 
 _TRANSIENT_STATES = {"40001", "40P01", "55P03"}
 _LOST_STATES = {"57P01", "57P02", "57P03", "57P05"}
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Everything that a statement can raise; TimeoutError is an OSError."""
 
 
 def server_message(error: asyncpg.PostgresError) -> str:
@@ -24,11 +26,15 @@ def server_message(error: asyncpg.PostgresError) -> str:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether this error means that the connection is gone."""
+    """Whether this error means that the connection is gone.
+
+    Words that it ended may reach the driver before the end itself, while nothing runs. Who asks it for something in
+    between gets an error of the driver's own state (https://github.com/MagicStack/asyncpg/issues/784).
+    """
     if isinstance(error, asyncpg.PostgresError):
         state = getattr(error, "sqlstate", "") or ""
         return state.startswith("08") or state in _LOST_STATES
-    return isinstance(error, OSError)
+    return isinstance(error, OSError | asyncpg.InternalClientError)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -77,7 +83,7 @@ def translating(doing: str, connection: Connection | None = None) -> Iterator[No
     """Everything the driver raises inside comes out as one of ours, with the driver's error as its cause."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         closed = connection is not None and connection.is_closed()
         raise translate(error, doing, closed=closed) from error
 
