@@ -664,6 +664,7 @@ async def test_a_server_that_dies_in_the_middle_is_told_in_time_and_the_next_run
     clients: WatchedClients, firestore_target: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msr_async.firestore.writing._PATIENCE", 1.0)
+    monkeypatch.setattr(marking, "_PATIENCE", 1.0)
     monkeypatch.setattr("msr_async.firestore.restoration.Packer", SmallPacker)
     carried, before = await big(clients)
     async with relay_to(firestore_target.address) as relay:
@@ -677,7 +678,10 @@ async def test_a_server_that_dies_in_the_middle_is_told_in_time_and_the_next_run
         same = changed(carried.manifest.source, identity=(await describe(there)).identity)
         try:
             with anyio.fail_after(20):
-                with pytest.raises(RestoreFailed, match=r"has taken no write for .*UNAVAILABLE: "):
+                # Whichever notices first: a part that writes, or one that looks for the mark before it begins.
+                with pytest.raises(
+                    (RestoreFailed, ConnectionLost), match=r"has taken no write for .*UNAVAILABLE: |mark of a restore"
+                ):
                     await put_back(there, with_manifest(carried, source=same), "overwrite")
         finally:
             await there.close()
@@ -685,6 +689,27 @@ async def test_a_server_that_dies_in_the_middle_is_told_in_time_and_the_next_run
     assert await marking.standing(clients) is not None
     await put_back(clients, carried)
     assert (await contents(clients), await marking.standing(clients)) == (before, None)
+
+
+async def test_a_connection_that_breaks_while_the_mark_is_looked_at_ends_nothing(
+    clients: WatchedClients, firestore_target: Any
+) -> None:
+    dice = random.Random(11)
+    mark = await marking.put(clients, backup="b", mode="merge")
+    async with relay_to(firestore_target.address) as relay:
+        there = WatchedClients(clients.home, relay.address)
+        try:
+            await marking.check(there, mark)
+            with anyio.fail_after(60):
+                for _ in range(25):
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(marking.check, there, mark)
+                        await anyio.sleep(dice.random() * 0.004)
+                        relay.interrupt()
+                await marking.remove(there, mark)
+        finally:
+            await there.close()
+    assert await marking.standing(clients) is None
 
 
 async def test_without_a_server_the_mark_cannot_be_put_and_that_is_said(

@@ -34,8 +34,13 @@ class Relay:
         """Nobody connects any more, and what is open breaks."""
         if self._server is not None:
             self._server.close()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """What is open breaks; whoever connects again gets through."""
         for writer in self._writers:
             writer.transport.abort()
+        self._writers.clear()
 
     async def close(self) -> None:
         self.cut()

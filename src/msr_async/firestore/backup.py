@@ -216,7 +216,6 @@ class FirestoreBackup:
         """The restore whose mark stands in the database."""
         clients = self._open()
         there = await marking.standing(clients, patience=None if clients.reached else _FIRST_PATIENCE)
-        clients.reached = True
         return None if there is None else there.restore
 
     async def give_up(self, backup: str, /) -> UnfinishedRestore | None:

@@ -25,7 +25,7 @@ from . import reading
 from .cancelling import recognised
 from .clients import Clients
 from .names import LOCK_COLLECTION
-from .translating import ERRORS, translate
+from .translating import ERRORS, patiently, translate
 
 _Document: Any = documents.Document.pb()
 
@@ -56,7 +56,7 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 async def standing(clients: Clients, *, patience: float | None = None) -> Mark | None:
     """The mark that stands in the database, None where no restore is unfinished."""
-    found: Any = await _asked(clients.native.document(PATH).get(**_bounded(patience)))
+    found = await _read(clients, _PATIENCE if patience is None else patience)
     return _mark(found.to_dict() or {}) if found.exists else None
 
 
@@ -167,7 +167,7 @@ async def remove(clients: Clients, mark: Mark) -> None:
         RestoreFailed: it is not this restore's any more.
     """
     document: Any = clients.native.document(PATH)
-    found: Any = await _asked(document.get(**_bounded()))
+    found = await _read(clients, _PATIENCE)
     if not found.exists or _mark(found.to_dict() or {}).run != mark.run:
         raise _overtaken(await standing(clients))
     seen = clients.native.write_option(last_update_time=found.update_time)
@@ -179,8 +179,19 @@ async def remove(clients: Clients, mark: Mark) -> None:
             raise _overtaken(there) from None
 
 
-def _bounded(patience: float | None = None) -> dict[str, Any]:
-    patience = _PATIENCE if patience is None else patience
+async def _read(clients: Clients, patience: float) -> Any:
+    """The document, there or not. The client itself asks again only for a stream's beginning."""
+
+    async def attempt() -> Any:
+        return await clients.native.document(PATH).get(retry=None, timeout=min(_TIMEOUT, patience))
+
+    found = await _asked(patiently(attempt, patience, hopeless=lambda: clients.refused))
+    clients.reached = True
+    return found
+
+
+def _bounded() -> dict[str, Any]:
+    """How long a write of the mark is tried."""
     again = if_exception_type(
         exceptions.Aborted,
         exceptions.DeadlineExceeded,
@@ -189,8 +200,8 @@ def _bounded(patience: float | None = None) -> dict[str, Any]:
         exceptions.ServiceUnavailable,
     )
     return {
-        "timeout": min(_TIMEOUT, patience),
-        "retry": AsyncRetry(predicate=again, initial=0.1, maximum=10.0, multiplier=2.0, timeout=patience),
+        "timeout": min(_TIMEOUT, _PATIENCE),
+        "retry": AsyncRetry(predicate=again, initial=0.1, maximum=10.0, multiplier=2.0, timeout=_PATIENCE),
     }
 
 
