@@ -130,10 +130,29 @@ def test_a_url_says_it_all(url: str, expected: tuple[str, str, str | None]) -> N
 def test_a_setting_goes_before_the_url_unless_it_is_none(
     settings: dict[str, Any], expected: tuple[str, str, str | None]
 ) -> None:
-    url = f"firestore://my-project/orders?emulator={EMULATOR}&credentials=key.json"
-    handler = FirestoreHandler.from_url(url, **settings)
-    assert said(handler) == expected
-    assert handler._credentials == "key.json"
+    url = f"firestore://my-project/orders?emulator={EMULATOR}"
+    assert said(FirestoreHandler.from_url(url, **settings)) == expected
+
+
+def test_credentials_go_the_same_way() -> None:
+    url = "firestore://my-project/orders?credentials=key.json"
+    assert FirestoreHandler.from_url(url, credentials=None)._credentials == "key.json"
+    assert FirestoreHandler.from_url(url, credentials="other.json")._credentials == "other.json"
+
+
+@pytest.mark.parametrize(
+    ("url", "settings"),
+    [
+        (f"firestore://my-project?emulator={EMULATOR}&credentials=key.json", {}),
+        (f"firestore://my-project?emulator={EMULATOR}", {"credentials": "key.json"}),
+        ("firestore://my-project?credentials=key.json", {"emulator": EMULATOR}),
+    ],
+)
+def test_an_emulator_and_credentials_together_are_refused_rather_than_one_being_ignored(
+    url: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="An emulator takes no credentials, and both were given"):
+        FirestoreHandler.from_url(url, **settings)
 
 
 @pytest.mark.parametrize(

@@ -648,11 +648,9 @@ async def test_a_transaction_that_was_rolled_back_or_committed_is_over(wire: Wir
 
 
 async def test_of_two_transactions_that_read_and_write_the_same_one_is_aborted(wire: Wire) -> None:
+    """Now and then Google's emulator aborts both, when each waits for the other's lock; a client tries again."""
     await wire.put("c/d", value=0)
-    transactions = [await wire.begin(), await wire.begin()]
-    outcomes = []
-    for transaction in transactions:
-        assert await wire.value("c/d", transaction=transaction) == 0
+    outcomes: list[str] = []
 
     async def commit(transaction: bytes) -> None:
         try:
@@ -661,9 +659,17 @@ async def test_of_two_transactions_that_read_and_write_the_same_one_is_aborted(w
         except Exception as error:
             outcomes.append(error.code().name)  # type: ignore[attr-defined]
 
-    async with anyio.create_task_group() as group:
+    for _ in range(5):
+        outcomes.clear()
+        transactions = [await wire.begin(), await wire.begin()]
         for transaction in transactions:
-            group.start_soon(commit, transaction)
+            assert await wire.value("c/d", transaction=transaction) == 0
+        async with anyio.create_task_group() as group:
+            for transaction in transactions:
+                group.start_soon(commit, transaction)
+        if outcomes != ["ABORTED", "ABORTED"]:
+            break
+        assert await wire.value("c/d") == 0
     assert sorted(outcomes) == ["ABORTED", "OK"]
     assert await wire.value("c/d") == 1
 

@@ -106,7 +106,7 @@ _HOLDS = {
     (False, True): "data and schema",
     (False, False): "data only: it cannot undo a migration",
     (True, True): "every document",
-    (True, False): "a selection: it cannot undo a migration",
+    (True, False): "some of the documents, or changed ones: it cannot undo a migration",
 }
 
 

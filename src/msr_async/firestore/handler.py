@@ -61,8 +61,9 @@ class FirestoreHandler:
         heartbeat: seconds between two signs of life of its holder.
 
     Raises:
-        ConfigError: something of it cannot be used. Also when FIRESTORE_EMULATOR_HOST is set and neither `emulator`
-            nor `credentials` is given: Google's own client would go to the emulator, and this one to production.
+        ConfigError: something of it cannot be used. Also when `emulator` and `credentials` are both given, and when
+            FIRESTORE_EMULATOR_HOST is set and neither of them is: Google's own client would go to the emulator, and
+            this one to production.
     """
 
     def __init__(
@@ -88,6 +89,11 @@ class FirestoreHandler:
                 "FIRESTORE_EMULATOR_HOST is set, and no emulator was given.",
                 hint=f'Give emulator="{os.environ["FIRESTORE_EMULATOR_HOST"]}" for the emulator, or unset the variable '
                 "(or give credentials) for production.",
+            )
+        if emulator is not None and credentials is not None:
+            raise ConfigError(
+                "An emulator takes no credentials, and both were given.",
+                hint="Give the emulator, or the credentials if Google's database is meant.",
             )
         assert project
         self.environment = environment
