@@ -204,8 +204,7 @@ class MigrationScriptExecutor(Generic[ConnT]):
         Args:
             tags: kept in the backup, beside those of the config.
         """
-        applied = await self.handler.schema_version.applied()
-        made = await self._conductor.backups.make(applied, complete=False, tags=tags)
+        made = await self._conductor.backups.make(complete=False, tags=tags)
         return made.info
 
     async def restore_from_backup(

@@ -249,6 +249,8 @@ class SnapshotDetails(Struct, frozen=True, kw_only=True):
     fingerprint: str
     complete: bool
     """False when only data could be taken: such a backup cannot undo a migration."""
+    history: tuple[AppliedMigration, ...]
+    """What was applied at the moment of the snapshot, as `SchemaVersion.applied` says it."""
     notes: tuple[str, ...] = ()
     """What a reader of the backup must know, one sentence each: what it leaves out and why."""
 

@@ -169,16 +169,16 @@ class Snapshot(Protocol):
         ...
 
     async def details(self) -> SnapshotDetails:
-        """What is not rows. Asked for while parts are being dumped, and may wait for them."""
+        """What is not rows, the history of that moment too. Asked for while parts are dumped, and may wait for them."""
         ...
 
 
 class Restoration(Protocol):
     """A restore under way. Leaving the block without `finish()` puts the target back to what it was, where it can.
 
-    Where it cannot, the target carries a mark from the first change to the end of `finish()`, and its history cannot be
-    read (`RestoreUnfinished`): nothing is migrated or backed up that is half of one state and half of another. The same
-    restore, run again, comes to its end.
+    Where it cannot, the target carries a mark from the first change to the end of `finish()`, and meanwhile its history
+    cannot be read and no snapshot be taken (`RestoreUnfinished`): nothing is migrated or backed up that is half of one
+    state and half of another. The same restore, run again, comes to its end.
     """
 
     @property

@@ -82,7 +82,7 @@ class Filed:
             "collections": Counter(map(collection_id, self._documents)),
         }
         return SnapshotDetails(
-            documents={"collections.json": json.dumps(about).encode()}, fingerprint="", complete=True
+            documents={"collections.json": json.dumps(about).encode()}, fingerprint="", complete=True, history=()
         )
 
 
@@ -96,7 +96,6 @@ async def filed(
         name="shop.msrbak",
         config=BackupConfig(chunk_size=chunk_size, tags={"release": "42"}),
         source=SOURCE,
-        history=(),
         complete=True,
         emit=Emitter(),
     )

@@ -35,7 +35,7 @@ from msr_async.firestore.backup import FirestoreBackup
 from msr_async.firestore.handler import FirestoreHandler
 from msr_async.firestore.names import Home, collection_id, order_key
 from msr_async.framing import rows_in
-from msr_async.models import AppliedMigration, Manifest, Selection
+from msr_async.models import DatabaseInfo, Manifest, Selection
 from msr_async.storage import LocalStorage
 from tests.support.firestore import FirestoreTarget, commit, only_own, opening
 from tests.support.firestore_carrying import describe
@@ -103,7 +103,6 @@ async def make(
         name="b.msrbak",
         config=config,
         source=await describe(clients),
-        history=(),
         complete=complete,
         emit=Emitter(),
     )
@@ -621,20 +620,20 @@ async def test_the_executor_makes_reads_and_verifies_one(firestore_target: Any, 
     assert verified.rows == 3
 
 
-async def test_a_restore_that_begins_when_the_history_was_read_is_noticed(
+async def test_a_restore_that_begins_right_before_the_backup_is_noticed(
     firestore_target: Any, clients: CutClients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Config(folder=tmp_path, backup=BackupConfig(folder=tmp_path / "backups"))
     await write(clients, ["users/a", "users/b"])
     async with FirestoreHandler(firestore_target.project, emulator=firestore_target.address) as handler:
-        executor, read = MigrationScriptExecutor(handler, config), handler.schema_version.applied
+        executor, described = MigrationScriptExecutor(handler, config), handler.describe
 
-        async def applied() -> Sequence[AppliedMigration]:
-            found = await read()
+        async def describe() -> DatabaseInfo:
+            found = await described()
             await marking.put(clients, backup="another", mode="replace")
             return found
 
-        monkeypatch.setattr(handler.schema_version, "applied", applied)
+        monkeypatch.setattr(handler, "describe", describe)
         with pytest.raises(RestoreUnfinished, match="a restore of the backup another"):
             await executor.create_backup()
         assert await executor.list_backups() == []

@@ -9,9 +9,10 @@ import anyio
 import asyncpg
 import pytest
 
+from msr_async.config import BackupMode, RollbackStrategy
 from msr_async.errors import BackupFailed, ConnectionLost, LockTimeout, MsrError, PermissionMissing, ToolMissing
 from msr_async.executor import MigrationScriptExecutor
-from msr_async.models import Part, PartTotals, Selection
+from msr_async.models import Manifest, Part, PartTotals, Selection
 from msr_async.postgres import PostgresHandler
 from msr_async.postgres.backup import PostgresSnapshot
 from tests.postgres.test_round_trip import config_for
@@ -58,6 +59,37 @@ async def test_all_connections_read_the_same_moment(database: Database) -> None:
                 group.start_soon(rows, snapshot, parts["b"])
         assert await rows(snapshot, parts["a"]) == first == [b"1"]
     await nobody_left(database)
+
+
+async def test_a_backup_that_waited_for_a_migration_lists_it(database: Database, tmp_path: Path) -> None:
+    """It asks for its locks while the migration holds them, and gets them when the migration is there."""
+    database.sql("CREATE TABLE a (n int)")
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "V202601010001_wide.up.sql").write_text("ALTER TABLE a ADD b int; SELECT pg_sleep(1.5)")
+    config = config_for(tmp_path)
+    config.folder = folder
+    config.backup_mode = BackupMode.MANUAL
+    config.rollback_strategy = RollbackStrategy.NONE
+    manifests: list[Manifest] = []
+
+    async def back_up() -> None:
+        async with PostgresHandler(database.dsn) as other:
+            executor = MigrationScriptExecutor(other, config)
+            manifests.append(await executor.inspect_backup(await executor.create_backup()))
+
+    async with PostgresHandler(database.dsn) as handler, anyio.create_task_group() as group:
+        group.start_soon(MigrationScriptExecutor(handler, config).migrate)
+        locked = (
+            "SELECT count(*) FROM pg_locks WHERE relation = 'a'::regclass AND mode = 'AccessExclusiveLock' AND granted"
+        )
+        while database.sql(locked) == "0":
+            await anyio.sleep(0.05)
+        group.start_soon(back_up)
+    (manifest,) = manifests
+    assert [line.version for line in manifest.history] == [202601010001]
+    (part,) = [part for part in manifest.parts if part.names == ("public", "a")]
+    assert [column.name for column in part.columns] == ["n", "b"]
 
 
 async def test_slices_of_a_big_table_are_all_of_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,7 @@ class FakeSnapshot:
             documents={"pre-data.sql": b"CREATE ...;\n", "post-data.sql": b""},
             fingerprint="f" * 8,
             complete=self._backup.complete,
+            history=(),
             notes=("roles are not in it",),
         )
 
@@ -168,7 +169,6 @@ async def make(
         name=name,
         config=config or small_config(),
         source=SOURCE,
-        history=(),
         complete=complete,
         emit=Emitter(() if events is None else (events.append,)),
     )

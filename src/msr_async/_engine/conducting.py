@@ -102,7 +102,7 @@ class Conductor(Generic[ConnT]):
             await self._look_for_drift(now.applied)
             if dry_run:
                 return replace(await self._rehearse(now), duration=time.monotonic() - started)
-            made = await self.backups.make(now.applied, complete=intent.restore) if intent.make_backup else None
+            made = await self.backups.make(complete=intent.restore) if intent.make_backup else None
             course = await self._apply(now, intent, made or named, started)
             await self._note_schema()
         kept = await self.backups.tidy(made) if intent.delete_backup else made

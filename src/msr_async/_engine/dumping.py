@@ -17,7 +17,6 @@ from ..errors import BackupFailed
 from ..events import BackupCreated, PartProgress, Step, TransferStarted
 from ..models import (
     VERSION,
-    AppliedMigration,
     BackupInfo,
     ChunkEntry,
     DatabaseInfo,
@@ -43,7 +42,6 @@ async def dump(
     name: str,
     config: BackupConfig,
     source: DatabaseInfo,
-    history: Sequence[AppliedMigration],
     complete: bool,
     emit: Emitter,
 ) -> BackupInfo:
@@ -74,7 +72,7 @@ async def dump(
                 tool=f"msr_async {VERSION}",
                 source=source,
                 snapshot=token,
-                history=tuple(history),
+                history=contents.details.history,
                 fingerprint=contents.details.fingerprint,
                 complete=contents.details.complete,
                 notes=contents.details.notes,

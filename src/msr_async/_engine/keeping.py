@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from ..config import BackupConfig, Config
 from ..errors import BackupInvalid, ConfigError
 from ..events import BackupDeleted, Warned
-from ..models import AppliedMigration, BackupInfo, Manifest, RestoreInfo
+from ..models import BackupInfo, Manifest, RestoreInfo
 from ..protocols import Backup, DatabaseMigrationHandler, RestoreOptions, Storage
 from .emitting import Emitter
 from .guarding import guard_target
@@ -42,9 +42,7 @@ class Keeper(Generic[ConnT]):
         self._storage = storage
         self._emit = emit
 
-    async def make(
-        self, applied: Sequence[AppliedMigration], *, complete: bool, tags: Mapping[str, str] | None = None
-    ) -> WayBack:
+    async def make(self, *, complete: bool, tags: Mapping[str, str] | None = None) -> WayBack:
         """Make one in the storage, under a new name."""
         from .dumping import dump
 
@@ -57,7 +55,6 @@ class Keeper(Generic[ConnT]):
             name=name,
             config=config,
             source=await self._handler.describe(),
-            history=applied,
             complete=complete,
             emit=self._emit,
         )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import grpc
@@ -59,6 +59,10 @@ _NOT_COUNTED_NOTE = (
 _NOT_IN_IT = "Indexes, security rules and TTL policies are not in it: keep them where you deploy them from."
 
 
+class History(Protocol):
+    async def __call__(self, at: datetime | None = None) -> tuple[AppliedMigration, ...]: ...
+
+
 class FirestoreBackup:
     """Backups and restores of one database.
 
@@ -68,7 +72,7 @@ class FirestoreBackup:
         ramp_up: write slowly at first; None: in production, not to an emulator.
         max_reads: refuse a backup of more documents than that; None: as many as there are.
         max_writes: the same for a restore, which also stops before it writes and deletes more than that.
-        history: reads what was applied, whether a restore is under way or not.
+        history: reads what was applied, now or as of a moment, whether a restore is under way or not.
         still_held: raises when the migration lock is not held any more.
         readable: seconds for which a point in time can be read.
         rate: documents that are read in a second, in production.
@@ -86,7 +90,7 @@ class FirestoreBackup:
         ramp_up: bool | None,
         max_reads: int | None,
         max_writes: int | None,
-        history: Callable[[], Awaitable[Sequence[AppliedMigration]]] | None = None,
+        history: History | None = None,
         still_held: Callable[[], Awaitable[None]] | None = None,
         limits: reading.Limits = reading.LIMITS,
         readable: float = _READABLE,
@@ -156,6 +160,7 @@ class FirestoreBackup:
             read_time=read_time,
             is_past=lambda: self._clock() - begun > self._readable,
             documents=None if sizes is None else sum(sizes),
+            history=() if self._history is None else await self._history(read_time),
             limits=self._limits,
         )
 
@@ -237,6 +242,7 @@ class FirestoreSnapshot:
         read_time: datetime,
         is_past: Callable[[], bool],
         documents: int | None,
+        history: tuple[AppliedMigration, ...],
         limits: reading.Limits,
     ) -> None:
         self._clients = clients
@@ -252,6 +258,7 @@ class FirestoreSnapshot:
         if not self._left:
             self._all_read.set()
         self._expected = documents
+        self._history = history
         self._read = 0
         estimate = (documents or 0) * _DOCUMENT_BYTES // max(1, len(ranges))
         self.token = spelled(read_time)
@@ -343,6 +350,7 @@ class FirestoreSnapshot:
             documents={COLLECTIONS: json.dumps(said, ensure_ascii=False, indent=1).encode()},
             fingerprint="",
             complete=self._scope.whole,
+            history=self._history,
             notes=tuple(notes),
         )
 

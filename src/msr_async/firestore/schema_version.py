@@ -50,17 +50,17 @@ class FirestoreSchemaVersion:
             raise marking.unfinished(mark)
         return await self.lines()
 
-    async def lines(self) -> Sequence[AppliedMigration]:
-        """The same, whether a restore is under way or not."""
+    async def lines(self, at: datetime | None = None) -> tuple[AppliedMigration, ...]:
+        """The same, whether a restore is under way or not; now, or as of a moment that can still be read."""
         clients = self._open()
 
         async def read() -> list[AppliedMigration]:
-            lines = clients.native.collection(self._lines).stream(retry=None, timeout=_TIMEOUT)
+            lines = clients.native.collection(self._lines).stream(retry=None, timeout=_TIMEOUT, read_time=at)
             return [_entry(line.id, line.to_dict() or {}) async for line in lines]
 
         with translating("Reading the history"):
             entries = await recognised(patiently(read, _PATIENCE))
-        return sorted(entries, key=lambda entry: (entry.version is None, entry.version or 0, entry.id))
+        return tuple(sorted(entries, key=lambda entry: (entry.version is None, entry.version or 0, entry.id)))
 
     async def ensure(self, conn: Connection, /) -> None:
         about = self._open().native.collection(self._notes).document("about")

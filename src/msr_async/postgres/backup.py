@@ -6,12 +6,23 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import TypeAlias
 
 import anyio
 import asyncpg
+from msgspec import Struct
 
 from ..errors import BackupFailed, ConfigError, LockTimeout, PermissionMissing, ToolMissing
-from ..models import Column, DatabaseInfo, Manifest, Part, PartTotals, Selection, SnapshotDetails
+from ..models import (
+    AppliedMigration,
+    Column,
+    DatabaseInfo,
+    Manifest,
+    Part,
+    PartTotals,
+    Selection,
+    SnapshotDetails,
+)
 from ..protocols import RestoreOptions, Send
 from . import catalog, schema, tables
 from .connecting import Target, close, connect, refuse_pooler
@@ -51,8 +62,24 @@ JOIN pg_catalog.pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid
 """
 
 
+History: TypeAlias = Callable[[Connection], Awaitable[tuple[AppliedMigration, ...]]]
+
+
+class _Told(Struct, frozen=True, kw_only=True):
+    """What the leader knows of its moment."""
+
+    fingerprint: str
+    documents: dict[str, bytes]
+    subscriptions: int
+    history: tuple[AppliedMigration, ...]
+
+
 class PostgresBackup:
-    """Both directions for one database."""
+    """Both directions for one database.
+
+    Args:
+        history: reads what was applied, as of the snapshot of a connection's transaction.
+    """
 
     def __init__(
         self,
@@ -60,18 +87,20 @@ class PostgresBackup:
         session: Session,
         describe: Callable[[], Awaitable[DatabaseInfo]],
         *,
+        history: History,
         lock_timeout: float,
     ) -> None:
         self._target = target
         self._session = session
         self._describe = describe
+        self._history = history
         self._lock_timeout = lock_timeout
 
     @asynccontextmanager
     async def snapshot(self, selection: Selection, /, *, complete: bool) -> AsyncIterator[PostgresSnapshot]:
         target = await self._target()
         leader = await connect(target, _READING)
-        snapshot = PostgresSnapshot(target, leader, selection, self._lock_timeout)
+        snapshot = PostgresSnapshot(target, leader, selection, self._history, self._lock_timeout)
         done = False
         try:
             await snapshot.open(complete=complete)
@@ -111,11 +140,14 @@ class PostgresBackup:
 class PostgresSnapshot:
     """One exported snapshot. Tables are locked against DDL before it is taken, so that none shows up empty."""
 
-    def __init__(self, target: Target, leader: Connection, selection: Selection, lock_timeout: float) -> None:
+    def __init__(
+        self, target: Target, leader: Connection, selection: Selection, history: History, lock_timeout: float
+    ) -> None:
         self._target = target
         self._leader = leader
         self._leader_turn = anyio.Lock()
         self._selection = selection
+        self._history = history
         self._lock_timeout = lock_timeout
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
@@ -250,7 +282,7 @@ class PostgresSnapshot:
     async def details(self) -> SnapshotDetails:
         """The schema by pg_dump and the catalogue by the leader, side by side."""
         schema_documents: dict[str, bytes] = {}
-        read: list[tuple[catalog.Catalog, dict[str, bytes], int]] = []
+        read: list[_Told] = []
         notes: list[str] = []
 
         async def take_schema() -> None:
@@ -264,21 +296,21 @@ class PostgresSnapshot:
         async with anyio.create_task_group() as group:
             group.start_soon(take_schema)
             read.append(await self._read_catalogue())
-        ((found, documents, subscriptions),) = read
+        (told,) = read
         if self._left_out:
             shown = ", ".join(self._left_out[:10]) + (" ..." if len(self._left_out) > 10 else "")
             notes.append(f"It leaves out the rows of {len(self._left_out)} tables: {shown}.")
-        if subscriptions:
+        if told.subscriptions:
             notes.append("It leaves out subscriptions: they belong to the server that follows another.")
         return SnapshotDetails(
-            documents=schema_documents | documents,
-            fingerprint=found.fingerprint,
+            documents=schema_documents | told.documents,
+            fingerprint=told.fingerprint,
             complete=bool(schema_documents) and not self._left_out,
+            history=told.history,
             notes=tuple(notes),
         )
 
-    async def _read_catalogue(self) -> tuple[catalog.Catalog, dict[str, bytes], int]:
-        """What the leader knows; the last is the number of subscriptions."""
+    async def _read_catalogue(self) -> _Told:
         leader = self._leader
         async with self._leader_turn:
             with translating("Reading the catalogue", leader):
@@ -291,7 +323,9 @@ class PostgresSnapshot:
                 may_ask = await leader.fetchval(
                     "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')"
                 )
-                return found, documents, await leader.fetchval(_SUBSCRIPTIONS) if may_ask else 0
+                subscriptions = await leader.fetchval(_SUBSCRIPTIONS) if may_ask else 0
+            history = await self._history(leader)
+        return _Told(fingerprint=found.fingerprint, documents=documents, subscriptions=subscriptions, history=history)
 
     async def _find_tool(self) -> schema.Tool:
         """Once: early where a backup without a schema is no use, else beside the rows."""

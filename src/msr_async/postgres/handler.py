@@ -105,7 +105,13 @@ class PostgresHandler:
         if self._backup is None:
             from .backup import PostgresBackup
 
-            self._backup = PostgresBackup(self.target, self._session, self.describe, lock_timeout=self._lock_timeout)
+            self._backup = PostgresBackup(
+                self.target,
+                self._session,
+                self.describe,
+                history=self.schema_version.seen_by,
+                lock_timeout=self._lock_timeout,
+            )
         return self._backup
 
     @classmethod

@@ -51,21 +51,31 @@ class PostgresSchemaVersion:
         return self.names[1].lower() in sql.lower()
 
     async def applied(self) -> Sequence[AppliedMigration]:
+        return await self._lines(await self._session.connection())
+
+    async def seen_by(self, connection: Connection) -> tuple[AppliedMigration, ...]:
+        """What was applied as of the snapshot that this connection's transaction has."""
+        with translating(f"Looking for the history {'.'.join(self.names)}", connection):
+            # to ask a table that is not there would be the end of the transaction
+            there = await connection.fetchval(f"SELECT pg_catalog.to_regclass({literal(self._table)}) IS NOT NULL")
+        return await self._lines(connection) if there else ()
+
+    async def note(self, key: str, /) -> Any:
+        query = f"SELECT value FROM {self._notes} WHERE key = {literal(key)}"
+        found = await self._read(await self._session.connection(), query, self.notes_names)
+        return msgspec.json.decode(found) if found else None
+
+    async def _lines(self, connection: Connection) -> tuple[AppliedMigration, ...]:
         order = 'ORDER BY version NULLS LAST, id COLLATE pg_catalog."C"'
         # one row for all of it: the driver takes 2 us for each
         query = (
             "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(b)::pg_catalog.text, ',') "
             f"FROM (SELECT {_COLUMNS} FROM {self._table} {order}) b"
         )
-        return tuple(_ENTRIES.decode(b"[%s]" % await self._read(query, self.names)))
+        return tuple(_ENTRIES.decode(b"[%s]" % await self._read(connection, query, self.names)))
 
-    async def note(self, key: str, /) -> Any:
-        found = await self._read(f"SELECT value FROM {self._notes} WHERE key = {literal(key)}", self.notes_names)
-        return msgspec.json.decode(found) if found else None
-
-    async def _read(self, query: str, names: tuple[str, str]) -> bytes:
+    async def _read(self, connection: Connection, query: str, names: tuple[str, str]) -> bytes:
         """Nothing where there is no such table: reading never makes one."""
-        connection = await self._session.connection()
         with translating(f"Reading the history in {'.'.join(names)}", connection):
             try:
                 return await ask_text(connection, query)

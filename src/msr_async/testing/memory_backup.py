@@ -13,6 +13,7 @@ import anyio.lowlevel
 from ..errors import BackupDamaged, ConfigError, RestoreFailed
 from ..models import Column, Manifest, Part, PartTotals, RestoreTotals, Selection, SnapshotDetails
 from ..protocols import Restoration, RestoreOptions, Send, Snapshot
+from .memory_book import lines
 from .memory_data import MemoryDatabase, Table
 
 _PIECE = 16 * 1024
@@ -96,6 +97,7 @@ class MemorySnapshot:
             documents={_SCHEMA: json.dumps(sorted(self._tables)).encode()},
             fingerprint=_fingerprint(self._tables),
             complete=True,
+            history=lines(self._tables),
         )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from ..errors import DatabaseError
 from ..models import AppliedMigration
-from .memory_data import BOOK, NOTES, MemoryConnection, MemoryDatabase
+from .memory_data import BOOK, NOTES, MemoryConnection, MemoryDatabase, Table
 
 
 class MemoryBook:
@@ -25,8 +25,7 @@ class MemoryBook:
     async def applied(self) -> Sequence[AppliedMigration]:
         self._check_open()
         await anyio.lowlevel.checkpoint()
-        entries = [_entry(json.loads(text)) for text in self._database.tables.get(BOOK, {}).values()]
-        return sorted(entries, key=lambda entry: (entry.version is None, entry.version or 0, entry.id))
+        return lines(self._database.tables)
 
     async def ensure(self, conn: MemoryConnection, /) -> None:
         await conn.create(BOOK)
@@ -52,6 +51,12 @@ class MemoryBook:
             await conn.put(NOTES, key, value)
         elif await conn.get(NOTES, key) is not None:
             await conn.delete(NOTES, key)
+
+
+def lines(tables: Mapping[str, Table]) -> tuple[AppliedMigration, ...]:
+    """What was applied, as these tables say it."""
+    entries = [_entry(json.loads(text)) for text in tables.get(BOOK, {}).values()]
+    return tuple(sorted(entries, key=lambda entry: (entry.version is None, entry.version or 0, entry.id)))
 
 
 def _entry(row: Mapping[str, Any]) -> AppliedMigration:

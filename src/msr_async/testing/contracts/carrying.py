@@ -96,7 +96,7 @@ async def taken(handler: DatabaseMigrationHandler[ConnT], snapshot: Snapshot) ->
         tool="contract",
         source=await handler.describe(),
         snapshot=snapshot.token,
-        history=tuple(await handler.schema_version.applied()),
+        history=details.history,
         fingerprint=details.fingerprint,
         complete=details.complete,
         notes=details.notes,

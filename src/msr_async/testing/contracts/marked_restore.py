@@ -28,7 +28,7 @@ ConnT = TypeVar("ConnT")
 class MarkedRestoreContract(RoundTripContract[ConnT], Generic[ConnT]):
     """Subclass it, and give `world`."""
 
-    async def test_while_a_restore_runs_the_history_is_not_read(self) -> None:
+    async def test_while_a_restore_runs_the_history_is_not_read_and_no_snapshot_taken(self) -> None:
         async with self.world() as world, world.another() as other:
             await fill(world)
             carried = await carry(world.handler)
@@ -37,6 +37,8 @@ class MarkedRestoreContract(RoundTripContract[ConnT], Generic[ConnT]):
                     await restoration.load(part, chunks(part, rows))
                 with raising(RestoreUnfinished):
                     await other.schema_version.applied()
+                with raising(RestoreUnfinished):
+                    await carry(other)
                 await restoration.finish()
             assert list(await other.schema_version.applied()) == []
 

@@ -10,6 +10,7 @@ import anyio
 from ...models import Part, PartTotals, Selection
 from ...protocols import WorkOptions
 from .carrying import carry, change, count, dumped, fill, offered_backup, put_rows, restore, taken
+from .saying import VERSION, ensure, entry, record
 from .world import World
 
 ConnT = TypeVar("ConnT")
@@ -58,6 +59,17 @@ class RoundTripContract(Generic[ConnT]):
             await restore(world.handler, carried)
             assert await world.contents() == before
             assert list(await world.handler.schema_version.applied()) == []
+
+    async def test_a_snapshot_tells_the_history_of_its_own_moment(self) -> None:
+        async with self.world() as world:
+            backup = offered_backup(world.handler)
+            async with backup.snapshot(Selection(), complete=True) as snapshot:
+                await ensure(world)
+                await record(world, entry())
+                assert (await taken(world.handler, snapshot)).manifest.history == ()
+            async with backup.snapshot(Selection(), complete=True) as snapshot:
+                await record(world, entry(VERSION + 1, "second"))
+                assert (await taken(world.handler, snapshot)).manifest.history == (entry(),)
 
     async def test_a_snapshot_does_not_see_later_writes(self) -> None:
         async with self.world() as world:
