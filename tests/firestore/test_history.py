@@ -39,9 +39,9 @@ async def record(handler: FirestoreHandler, *entries: AppliedMigration, replace:
 async def test_a_line_comes_back_as_it_was_in_the_order_of_versions(firestore_target: FirestoreTarget) -> None:
     lines = [line(20260101000009), line(202601010010), line(None, "view"), line(202601010001, baseline=True)]
     async with handler_of(firestore_target) as handler:
-        assert await handler.schema_version.applied() == []
+        assert await handler.schema_version.applied() == ()
         await record(handler, *lines)
-        assert await handler.schema_version.applied() == [lines[3], lines[1], lines[0], lines[2]]
+        assert await handler.schema_version.applied() == (lines[3], lines[1], lines[0], lines[2])
     assert set(await found(firestore_target, "schema_version")) == {entry.id for entry in lines}
     assert await found(firestore_target, "schema_version_notes") == {"about": {"format": 1}}
 
@@ -60,7 +60,7 @@ async def test_the_collection_has_the_name_that_was_given(firestore_target: Fire
         await record(handler, line(202601010001))
         assert len(await handler.schema_version.applied()) == 1
     async with handler_of(firestore_target) as other:
-        assert await other.schema_version.applied() == []
+        assert await other.schema_version.applied() == ()
     assert set(await found(firestore_target, "book")) == {"202601010001"}
     assert set(await found(firestore_target, "book_notes")) == {"about"}
 
@@ -96,7 +96,7 @@ async def test_outside_of_a_transaction_a_line_is_a_unit_of_its_own(firestore_ta
         await handler.schema_version.keep_note(handler.db, "a:b", 1)
         assert len(await handler.schema_version.applied()) == 1
         await handler.schema_version.forget(handler.db, "202601010001")
-        assert await handler.schema_version.applied() == []
+        assert await handler.schema_version.applied() == ()
         assert await handler.schema_version.note("a:b") == 1
 
 

@@ -193,7 +193,7 @@ async def test_what_others_wrote_is_kept_when_there_is_nothing_to_undo(database:
         "SET search_path = pg_catalog;",
         "SET SESSION AUTHORIZATION pg_monitor;",
         "SET ROLE pg_monitor;",
-        "SET statement_timeout = 1; SET lock_timeout = 1;",
+        "SET statement_timeout = 150; SET lock_timeout = 1;",  # less, and a busy machine stops the script's own line
     ],
 )
 async def test_what_a_script_leaves_in_the_session_harms_neither_the_next_nor_the_way_back(
@@ -202,7 +202,11 @@ async def test_what_a_script_leaves_in_the_session_harms_neither_the_next_nor_th
     database.sql("CREATE TABLE old AS SELECT generate_series(1, 100) n")
     before = dump_lines(database.server, database.dsn)
     write(tmp_path, "V202601010001_leaves.up.sql", f"CREATE TABLE first (id int);\n{leftover}")
-    write(tmp_path, "V202601010002_next.up.sql", "CREATE TABLE second (id int); INSERT INTO public.second VALUES (1);")
+    write(
+        tmp_path,
+        "V202601010002_next.up.sql",
+        "CREATE TABLE second (id int); INSERT INTO public.second VALUES (1); SELECT pg_sleep(0.3)",
+    )
     write(tmp_path, "V202601010003_fails.up.sql", FAILS)
     error = await migrate_and_fail(database.dsn, tmp_path)
     assert [migration.name for migration in error.result.executed] == ["leaves", "next"]
