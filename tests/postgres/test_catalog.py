@@ -131,7 +131,7 @@ async def test_every_change_of_structure_changes_the_fingerprint_and_is_undone_b
             change(database, sql)
             changed = await read(database)
             assert changed.fingerprint != before.fingerprint, sql
-            assert catalog.differences(before, changed), sql
+            assert catalog.differences(before, changed) + catalog.rewordings(before, changed), sql
             restored = await executor.restore_from_backup(backup)
             assert restored.warnings == (), sql
             assert dump_lines(database.server, database.dsn) == lines, sql
@@ -229,3 +229,26 @@ async def test_an_extensions_configuration_rows_are_carried(postgres_full: Datab
     finally:
         control.unlink(missing_ok=True)
         script.unlink(missing_ok=True)
+
+
+def test_words_are_a_warning_and_facts_a_difference() -> None:
+    one = catalog.Catalog(major=18, sections={"index": {"i": ""}, "index definition": {"i": "a"}, "view": {"v": "a"}})
+    two = catalog.Catalog(
+        major=18, sections={"index": {"i": "clustered"}, "index definition": {"i": "b"}, "comment": {"table t": "c"}}
+    )
+    assert catalog.differences(one, two) == ["index i is 'clustered', not ''", "view v is missing"]
+    assert catalog.rewordings(one, two) == [
+        "index definition i is 'b', not 'a'",
+        "comment table t is not in the backup",
+    ]
+
+
+def test_catalogues_of_other_wording_are_compared_by_name() -> None:
+    old = catalog.Catalog.decode(
+        b'{"major": 18, "sections": {"column": {"t.a": "1 integer"}, "constraint": {"t.c": "x"}}}'
+    )
+    new = catalog.Catalog(major=18, sections={"column": {"t.a": "integer"}, "constraint": {"t.c": "c"}, "default": {}})
+    assert catalog.differences(old, new) == catalog.rewordings(old, new) == catalog.rights_differences(old, new) == []
+    assert catalog.differences(old, catalog.Catalog(major=18, sections={"column": {"t.a": "integer"}})) == [
+        "constraint t.c is missing"
+    ]

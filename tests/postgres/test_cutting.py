@@ -10,17 +10,18 @@ from msr_async.errors import ToolMissing
 from msr_async.models import Column, Part, Selection
 from msr_async.postgres.quoting import identifier, literal, qualified
 from msr_async.postgres.schema import Tool, choose, find, roles, statements
-from msr_async.postgres.tables import Table, copy_statement, cut, wanted
+from msr_async.postgres.statements import split
+from msr_async.postgres.tables import Table, cut, query, wanted
 
 MiB = 1024 * 1024
 
 
 def table(
-    name: str, *, heap: int = 0, total: int | None = None, root: str | None = None, heap_am: bool = True
+    name: str, *, heap: int = 0, total: int | None = None, root: str | None = None, sliceable: bool = True
 ) -> Table:
     return Table(
         oid=1, schema="public", name=name, kind="r", config=False, condition="", heap=heap,
-        total=heap if total is None else total, heap_am=heap_am, hidden_rows=False, root=root,
+        total=heap if total is None else total, sliceable=sliceable, hidden_rows=False, root=root,
         columns=(Column(name="id", type="bigint"), Column(name='we"ird', type="text")),
     )  # fmt: skip
 
@@ -37,8 +38,8 @@ def test_a_big_table_is_cut_into_slices_that_leave_nothing_out() -> None:
     assert [end for _, end in edges[:-1]] == [start for start, _ in edges[1:]]
 
 
-def test_a_table_that_is_no_heap_is_dumped_whole() -> None:
-    assert [part.slice for part in cut([table("big", heap=400 * MiB, heap_am=False)])] == [""]
+def test_a_table_that_cannot_be_sliced_is_dumped_whole() -> None:
+    assert [part.slice for part in cut([table("big", heap=400 * MiB, sliceable=False)])] == [""]
 
 
 def test_the_biggest_table_counts_its_toast() -> None:
@@ -48,7 +49,7 @@ def test_the_biggest_table_counts_its_toast() -> None:
 
 def test_a_slice_is_a_range_of_ctids() -> None:
     part = Part(kind="table", names=("public", "t"), columns=(Column(name='a"b', type="int"),), slice="5-9")
-    assert copy_statement(part, None) == (
+    assert query(part, None) == (
         'SELECT "a""b" FROM ONLY "public"."t" WHERE ctid >= \'(5,0)\'::pg_catalog.tid AND ctid < \'(9,0)\'::pg_catalog.tid'
     )
 
@@ -136,14 +137,22 @@ def test_what_is_not_wanted_or_not_known_is_left_out() -> None:
 
 
 def test_roles_that_a_schema_names_are_found() -> None:
-    assert roles([DUMPED]) == {"some body", "Reader", "boss"}
+    assert roles(split(DUMPED.decode())) == {"some body", "Reader", "boss"}
+    rest = """CREATE POLICY "p" ON "t" FOR SELECT TO "a", "b""c" USING (("x" ~ 'to') OR ("to" = "on"));
+        CREATE POLICY "q" ON "t" USING (to_char("x") = 'TO "nobody"'); REVOKE ALL ON TABLE "from" FROM PUBLIC, "d";
+        CREATE USER MAPPING FOR "e" SERVER "s"; SET SESSION AUTHORIZATION "f"; RESET SESSION AUTHORIZATION;
+        ALTER FUNCTION "g"("at" timestamp with time zone, "owner" text) OWNER TO "h"; ALTER TABLE "t" CLUSTER ON "to";
+        GRANT SELECT("to") ON TABLE "t" TO "i" WITH GRANT OPTION; COMMENT ON TABLE "t" IS 'OWNER TO "nobody"';
+        CREATE FUNCTION "j"() RETURNS "text" LANGUAGE "sql" AS $$ SELECT 'GRANT x TO "nobody"' $$;"""
+    assert roles(split(rest)) == {"a", 'b"c', "public", "d", "e", "f", "h", "i"}
 
 
 def test_owners_that_pg_restore_wrote_without_quotes_are_found_and_left_out() -> None:
-    document = b"ALTER TABLE shop.orders OWNER TO boss;\nCOMMENT ON TABLE \"t\" IS 'now OWNER TO nobody';\n"
-    assert roles([document]) == {"boss"}
-    (left,) = statements(document, major=18, owners=False, privileges=True, kept_schemas=())
-    assert left.text.startswith("COMMENT")
+    document = b"""ALTER TABLE shop.orders OWNER TO boss; COMMENT ON TABLE "t" IS 'now OWNER TO nobody';
+        ALTER TABLE "t" ADD CONSTRAINT "c" CHECK (("x" <> 'OWNER TO y'));"""
+    assert roles(split(document.decode())) == {"boss"}
+    left = statements(document, major=18, owners=False, privileges=True)
+    assert [statement.words[0] for statement in left] == ["COMMENT", "ALTER"]
 
 
 def test_only_the_first_and_the_last_line_for_psql_are_taken_out() -> None:

@@ -252,9 +252,12 @@ class PostgresSnapshot:
                 await anyio.sleep(0.001)
 
         with translating(f"Reading {part}", connection):
-            status = await connection.copy_from_query(
-                tables.copy_statement(part, self._tables.get(part.names)), output=receive
-            )
+            if query := tables.query(part, self._tables.get(part.names)):
+                status = await connection.copy_from_query(query, output=receive)
+            else:
+                namespace, name = part.names
+                columns = [column.name for column in part.columns]
+                status = await connection.copy_from_table(name, schema_name=namespace, columns=columns, output=receive)
         return PartTotals(rows=int(status.split()[-1]), raw_bytes=sent)
 
     async def _reader(self) -> Connection:
@@ -296,6 +299,7 @@ class PostgresSnapshot:
         async with anyio.create_task_group() as group:
             group.start_soon(take_schema)
             read.append(await self._read_catalogue())
+        await self._refuse_what_was_replaced()
         (told,) = read
         if self._left_out:
             shown = ", ".join(self._left_out[:10]) + (" ..." if len(self._left_out) > 10 else "")
@@ -309,6 +313,22 @@ class PostgresSnapshot:
             history=told.history,
             notes=tuple(notes),
         )
+
+    async def _refuse_what_was_replaced(self) -> None:
+        """A view made anew in these seconds may need a column that the snapshot does not have."""
+        now = await connect(self._target, _READING)
+        try:
+            async with self._leader_turn:
+                with translating("Reading the catalogue", self._leader):
+                    names = await catalog.replaced(self._leader, now)
+        finally:
+            await close(now, abruptly=True)
+        if names:
+            more = " ..." if len(names) > 5 else ""
+            raise BackupFailed(
+                f"Somebody replaced or dropped {', '.join(names[:5])}{more} while the schema was read.",
+                hint="Run the backup again.",
+            )
 
     async def _read_catalogue(self) -> _Told:
         leader = self._leader
@@ -362,7 +382,7 @@ def _table(row: asyncpg.Record) -> tables.Table:
         condition=row["condition"],
         heap=row["heap"],
         total=row["total"],
-        heap_am=row["heap_am"],
+        sliceable=row["sliceable"],
         hidden_rows=row["hidden_rows"],
         root=row["root"],
         columns=tuple(

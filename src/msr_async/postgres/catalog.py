@@ -2,7 +2,8 @@
 
 Two databases with equal fingerprints have the same tables, columns, types, constraints, indexes, views, functions, triggers,
 policies, sequences and comments. Nothing in it depends on object ids, on column numbers that dropped columns left
-behind, or on the order of creation. Facts: https://www.postgresql.org/docs/current/catalogs.html
+behind, or on the order of creation; nor on what pg_dump does not carry, or words in another way.
+Facts: https://www.postgresql.org/docs/current/catalogs.html
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from .quoting import literal
 
 # Invalid indexes (left by a failed CREATE INDEX CONCURRENTLY) and NOT NULL constraints' own names (18) are not compared:
 # pg_dump leaves the former out, and a column says itself whether it is NOT NULL. Nor are a foreign key's copies, one for
-# each partition: the server makes them, and names them as its version likes.
-_QUERY = r"""
+# each partition: the server makes them, and names them as its version likes. Nor is the order of columns where a table
+# inherits: pg_dump writes the parents' first. Nor are options of columns that the server sets itself: the minor releases of
+# November 2026 keep a version of each column there (pg_attver). Nor are comments on what a parent passes on: pg_dump writes none.
+_LINES = r"""
 WITH member AS MATERIALIZED (
   SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
 ), space AS MATERIALIZED (
@@ -44,37 +47,44 @@ SELECT 'relation', name, concat_ws(' ', relkind, relpersistence, relreplident,
     CASE WHEN reltablespace <> 0 THEN (SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace) END,
     CASE WHEN reloptions IS NOT NULL THEN (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(reloptions) o) END,
     CASE WHEN reloftype <> 0 THEN 'of ' || reloftype::regtype END,
-    CASE WHEN relkind = 'p' THEN 'by ' || pg_get_partkeydef(oid) END,
     CASE WHEN relispartition THEN pg_get_expr(relpartbound, oid) END,
     CASE WHEN oid IN (SELECT inhrelid FROM pg_inherits) THEN
       (SELECT 'inherits ' || string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno) FROM pg_inherits WHERE inhrelid = rel.oid) END,
     CASE WHEN relkind = 'm' AND NOT relispopulated THEN 'unpopulated' END)
   FROM rel WHERE relkind NOT IN ('i', 'I')
 UNION ALL
+SELECT 'partition key', name, pg_get_partkeydef(oid) FROM rel WHERE relkind = 'p'
+UNION ALL
 SELECT 'column', format('%s.%I', rel.name, a.attname), concat_ws(' ',
-    row_number() OVER (PARTITION BY rel.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
-    CASE WHEN a.attnotnull THEN 'not null' END, 'default ' || pg_get_expr(d.adbin, d.adrelid),
+    CASE WHEN rel.relispartition OR rel.oid NOT IN (SELECT inhrelid FROM pg_inherits) THEN
+      row_number() OVER (PARTITION BY rel.oid ORDER BY a.attnum) END,
+    format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'not null' END, CASE WHEN a.atthasdef THEN 'default' END,
     nullif('identity ' || a.attidentity::text, 'identity '), nullif('generated ' || a.attgenerated::text, 'generated '),
     CASE WHEN a.attcollation <> t.typcollation THEN 'collate ' || a.attcollation::regcollation END,
     CASE WHEN rel.relkind IN ('r', 'p', 'm') THEN 'storage ' || a.attstorage::text END, nullif('compression ' || a.attcompression::text, 'compression '),
     CASE WHEN a.attstattarget >= 0 THEN 'statistics ' || a.attstattarget END,
-    CASE WHEN a.attoptions IS NOT NULL THEN (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o) END,
+    (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE NOT starts_with(o, 'pg_')),
     CASE WHEN NOT a.attislocal THEN 'inherited' END)
   FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
-    JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    JOIN pg_type t ON t.oid = a.atttypid
   WHERE rel.relkind NOT IN ('i', 'I', 'S')
 UNION ALL
-SELECT 'constraint', format('%s.%I', coalesce(rel.name, c.contypid::regtype::text), c.conname),
-    pg_get_constraintdef(c.oid) || CASE WHEN c.conislocal THEN '' ELSE ' inherited' END
-  FROM pg_constraint c LEFT JOIN rel ON rel.oid = c.conrelid
+SELECT 'default', format('%s.%I', rel.name, a.attname), pg_get_expr(d.adbin, d.adrelid)
+  FROM rel JOIN pg_attrdef d ON d.adrelid = rel.oid JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+UNION ALL
+SELECT section, format('%s.%I', coalesce(rel.name, c.contypid::regtype::text), c.conname), said
+  FROM pg_constraint c CROSS JOIN LATERAL (VALUES ('constraint definition', pg_get_constraintdef(c.oid)),
+    ('constraint', concat_ws(' ', c.contype, CASE WHEN NOT c.convalidated THEN 'not valid' END, CASE WHEN NOT c.conislocal THEN 'inherited' END))) w(section, said)
+    LEFT JOIN rel ON rel.oid = c.conrelid
   WHERE c.contype NOT IN ('t', 'n') AND NOT (c.contype = 'f' AND c.conparentid <> 0) AND (rel.oid IS NOT NULL OR c.conrelid = 0 AND c.connamespace IN (SELECT oid FROM space)
     AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_type'::regclass AND objid = c.contypid))
 UNION ALL
-SELECT 'index', rel.name, concat_ws(' ', pg_get_indexdef(rel.oid), CASE WHEN i.indisclustered THEN 'clustered' END,
-    CASE WHEN i.indisreplident THEN 'replica identity' END,
-    (SELECT 'statistics ' || string_agg(attnum || '=' || attstattarget, ',' ORDER BY attnum) FROM pg_attribute
-      WHERE attrelid = rel.oid AND attstattarget >= 0))
-  FROM rel JOIN pg_index i ON i.indexrelid = rel.oid WHERE i.indisvalid OR rel.relkind = 'I'
+SELECT section, rel.name, said
+  FROM rel JOIN pg_index i ON i.indexrelid = rel.oid CROSS JOIN LATERAL (VALUES ('index definition', pg_get_indexdef(rel.oid)),
+    ('index', concat_ws(' ', CASE WHEN i.indisclustered THEN 'clustered' END, CASE WHEN i.indisreplident THEN 'replica identity' END,
+      (SELECT 'statistics ' || string_agg(attnum || '=' || attstattarget, ',' ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = rel.oid AND attstattarget >= 0)))) w(section, said)
+  WHERE i.indisvalid OR rel.relkind = 'I'
 UNION ALL
 SELECT 'sequence', rel.name, concat_ws(' ', s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
     (SELECT format('%s by %s.%s', CASE deptype WHEN 'i' THEN 'identity' ELSE 'owned' END, refobjid::regclass, attname)
@@ -91,7 +101,7 @@ SELECT 'function', format('%s %s', p.prokind, p.oid::regprocedure), CASE WHEN p.
   FROM pg_proc p WHERE p.pronamespace IN (SELECT oid FROM space)
     AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
 UNION ALL
-SELECT 'type', t.oid::regtype::text, concat_ws(' ', t.typtype, t.typcategory, t.typlen, t.typnotnull, t.typdefault,
+SELECT 'type', t.oid::regtype::text, concat_ws(' ', t.typtype, t.typcategory, t.typlen, t.typnotnull,
     CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
     CASE WHEN t.typtype = 'd' AND t.typcollation <> 0 THEN t.typcollation::regcollation::text END,
     (SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
@@ -101,16 +111,21 @@ SELECT 'type', t.oid::regtype::text, concat_ws(' ', t.typtype, t.typcategory, t.
     AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
     AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_type'::regclass AND objid = t.oid)
 UNION ALL
-SELECT 'trigger', format('%s.%I', rel.name, g.tgname), g.tgenabled::text || ' ' || pg_get_triggerdef(g.oid)
-  FROM pg_trigger g JOIN rel ON rel.oid = g.tgrelid WHERE NOT g.tgisinternal
+SELECT 'default', t.oid::regtype::text, t.typdefault
+  FROM pg_type t WHERE t.typnamespace IN (SELECT oid FROM space) AND t.typdefault IS NOT NULL
+    AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_type'::regclass AND objid = t.oid)
 UNION ALL
-SELECT 'rule', format('%s.%I', rel.name, r.rulename), r.ev_enabled::text || ' ' || pg_get_ruledef(r.oid)
-  FROM pg_rewrite r JOIN rel ON rel.oid = r.ev_class WHERE r.rulename <> '_RETURN'
+SELECT section, format('%s.%I', rel.name, g.tgname), said
+  FROM pg_trigger g CROSS JOIN LATERAL (VALUES ('trigger', g.tgenabled::text), ('trigger definition', pg_get_triggerdef(g.oid))) w(section, said) JOIN rel ON rel.oid = g.tgrelid WHERE NOT g.tgisinternal
 UNION ALL
-SELECT 'policy', format('%s.%I', rel.name, p.polname), concat_ws(' ', p.polcmd, p.polpermissive,
-    (SELECT string_agg(CASE r WHEN 0 THEN 'public' ELSE r::regrole::text END, ',' ORDER BY r::regrole::text) FROM unnest(p.polroles) r),
-    'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid))
-  FROM pg_policy p JOIN rel ON rel.oid = p.polrelid
+SELECT section, format('%s.%I', rel.name, r.rulename), said
+  FROM pg_rewrite r CROSS JOIN LATERAL (VALUES ('rule', r.ev_enabled::text), ('rule definition', pg_get_ruledef(r.oid))) w(section, said) JOIN rel ON rel.oid = r.ev_class WHERE r.rulename <> '_RETURN'
+UNION ALL
+SELECT section, format('%s.%I', rel.name, p.polname), said
+  FROM pg_policy p CROSS JOIN LATERAL (VALUES ('policy', concat_ws(' ', p.polcmd, p.polpermissive,
+      (SELECT string_agg(CASE r WHEN 0 THEN 'public' ELSE r::regrole::text END, ',' ORDER BY r::regrole::text) FROM unnest(p.polroles) r))),
+    ('policy definition', concat_ws(' ', 'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid)))
+  ) w(section, said) JOIN rel ON rel.oid = p.polrelid
 UNION ALL
 SELECT 'statistics', format('%I.%I', s.nspname, x.stxname), pg_get_statisticsobjdef(x.oid)
   FROM pg_statistic_ext x JOIN space s ON s.oid = x.stxnamespace
@@ -119,8 +134,12 @@ SELECT 'event trigger', format('%I', evtname), concat_ws(' ', evtevent, evtfoid:
   WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_event_trigger'::regclass AND objid = e.oid)
 UNION ALL
 SELECT 'publication', format('%I', pubname), concat_ws(' ', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
-    (SELECT string_agg(r.prrelid::regclass::text || ' ' || coalesce(pg_get_expr(r.prqual, r.prrelid), '') || coalesce(r.prattrs::text, ''), ','
-       ORDER BY r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid)) FROM pg_publication p
+    'generated ' || nullif(to_jsonb(p) ->> 'pubgencols', 'n'),
+    (SELECT string_agg(concat_ws(' ', r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), '(' || (SELECT string_agg(quote_ident(attname), ',' ORDER BY attnum)
+         FROM pg_attribute WHERE attrelid = r.prrelid AND attnum = ANY (r.prattrs::int2[])) || ')'), ', '
+       ORDER BY r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid),
+    (SELECT 'schemas ' || string_agg(n.pnnspid::regnamespace::text, ', ' ORDER BY n.pnnspid::regnamespace::text)
+       FROM pg_publication_namespace n WHERE n.pnpubid = p.oid)) FROM pg_publication p
 UNION ALL
 SELECT 'other', format('%s %s', i.type, i.identity), '' FROM (
     SELECT 'pg_operator'::regclass AS c, oid FROM pg_operator UNION ALL SELECT 'pg_opclass'::regclass, oid FROM pg_opclass
@@ -137,10 +156,34 @@ SELECT 'other', format('%s %s', i.type, i.identity), '' FROM (
 UNION ALL
 SELECT 'comment', format('%s %s', i.type, i.identity), d.description
   FROM pg_description d CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i
-  WHERE d.objoid >= 16384 AND NOT EXISTS (SELECT FROM member WHERE classid = d.classoid AND objid = d.objoid)
+  WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND d.objoid = (SELECT oid FROM pg_namespace WHERE nspname = 'public'))
+    AND NOT EXISTS (SELECT FROM member WHERE classid = d.classoid AND objid = d.objoid)
     AND d.classoid <> 'pg_largeobject'::regclass
     AND NOT (d.classoid = 'pg_extension'::regclass)
-    AND NOT (d.classoid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c WHERE c.oid = d.objoid AND c.contype = 'n'))
+    AND NOT (d.classoid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c WHERE c.oid = d.objoid
+      AND (c.contype = 'n' OR c.conparentid <> 0 OR NOT c.conislocal)))
+    AND NOT (d.classoid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger g WHERE g.oid = d.objoid AND g.tgparentid <> 0))
+"""
+
+# What the server words itself. Where it reads its own words again, it may say them in another way: the casts of a list,
+# (ARRAY['a'::varchar])::text[], move into it. So lists are taken without casts, parentheses and spaces, but for the
+# body of a function, which nobody rewords. The next difference of this kind must not cost anybody a restore: it is a
+# warning. Each of the definitions stands beside a line of facts, which must be equal.
+_DEFINITIONS = tuple(f"{section} definition" for section in ("constraint", "index", "trigger", "rule", "policy"))
+_WORDED = ("partition key", "default", "view", "function", "statistics", *_DEFINITIONS)
+_TYPE_NAME = r'(?:"(?:[^"]|"")*"|[[:alpha:]_][[:alnum:]_$]*)'
+_CASTS_AND_BRACES = (
+    rf"::{_TYPE_NAME}(?:\.{_TYPE_NAME})?(?: varying| precision)?"
+    r"(?:\([0-9, ]+\))?(?: with(?:out)? time zone)?(?:\[\])*|[[:space:]()]+"
+)
+_QUERY = f"""
+SELECT section, name, CASE WHEN body.at IS NULL THEN definition ELSE
+  regexp_replace(left(definition, body.at), {literal(_CASTS_AND_BRACES)}, '', 'g')
+  || substr(definition, body.at + 1) END AS definition
+FROM ({_LINES.strip()}) line LEFT JOIN LATERAL (
+  SELECT coalesce(nullif(strpos(definition, E'\\nAS $'), 0), length(definition)) AS at
+  WHERE section = ANY (ARRAY[{", ".join(literal(section) for section in _WORDED)}]) AND strpos(definition, 'ARRAY[') > 0
+) body ON true
 """
 
 # What belongs to whom and who may do what: told apart, because a restore may leave it out on purpose.
@@ -174,6 +217,15 @@ UNION ALL
 SELECT 'rights', format('extension %I', extname), 'version ' || extversion FROM pg_extension
 """
 
+# The server words these as they are now, whatever snapshot one reads in, and reading a table does not keep them as they are.
+_REPLACEABLE = r"""
+SELECT 'function ' || p.oid::regprocedure, concat_ws(' ', p.oid, p.xmin) FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+UNION ALL
+SELECT 'view ' || c.oid::regclass, concat_ws(' ', r.oid, r.xmin) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+
 # An index and a sequence are only known by their own names: those of the hidden tables are looked up.
 _OBJECTS = r"""
 WITH object AS ({query}), hidden AS (
@@ -183,11 +235,11 @@ WITH object AS ({query}), hidden AS (
   SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE i.indrelid IN (SELECT oid FROM hidden)
 )
-SELECT section || ' ' || name AS name,
-  left(encode(sha256(convert_to(coalesce(definition, ''), 'UTF8')), 'hex'), 16) AS hash
+SELECT replace(section, ' definition', '') || ' ' || name AS name,
+  left(encode(sha256(convert_to(string_agg(coalesce(definition, ''), ' ' ORDER BY section), 'UTF8')), 'hex'), 16) AS hash
 FROM object o WHERE NOT EXISTS (SELECT FROM hidden h WHERE o.name IN (h.name, 'table ' || h.name) OR starts_with(o.name, h.name || '.'))
-  AND NOT (section = 'index' AND name IN (SELECT name FROM index))
-ORDER BY 1
+  AND NOT (section IN ('index', 'index definition') AND name IN (SELECT name FROM index))
+GROUP BY 1 ORDER BY 1
 """
 
 _PORTABLE_SECTIONS = (
@@ -205,11 +257,16 @@ _PORTABLE_SECTIONS = (
 )
 
 
+WORDING = 2
+"""Raised whenever the queries above say the same thing in other words."""
+
+
 class Catalog(Struct, frozen=True, kw_only=True):
     """A database's structure at one moment: definitions by section and name."""
 
     major: int
     sections: Mapping[str, Mapping[str, str]]
+    wording: int = WORDING
 
     @property
     def fingerprint(self) -> str:
@@ -218,13 +275,18 @@ class Catalog(Struct, frozen=True, kw_only=True):
         return hashlib.sha256(json.dumps(structure, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def encode(self) -> bytes:
-        document = {"major": self.major, "fingerprint": self.fingerprint, "sections": self.sections}
+        document = {
+            "major": self.major,
+            "wording": self.wording,
+            "fingerprint": self.fingerprint,
+            "sections": self.sections,
+        }
         return json.dumps(document, sort_keys=True, ensure_ascii=False, indent=1).encode()
 
     @classmethod
     def decode(cls, document: bytes) -> Catalog:
         content = json.loads(document)
-        return cls(major=content["major"], sections=content["sections"])
+        return cls(major=content["major"], wording=content.get("wording", 1), sections=content["sections"])
 
 
 async def read(connection: Connection) -> Catalog:
@@ -235,6 +297,12 @@ async def read(connection: Connection) -> Catalog:
         for section, name, definition in await connection.fetch(query):
             sections.setdefault(section, {})[name] = definition or ""
     return Catalog(major=major, sections=sections)
+
+
+async def replaced(then: Connection, now: Connection) -> list[str]:
+    """Functions and views that are not any more what the first one's snapshot sees: what was read of them may be newer."""
+    there = {version for _, version in await now.fetch(_REPLACEABLE)}
+    return sorted(name for name, version in await then.fetch(_REPLACEABLE) if version not in there)
 
 
 async def objects(connection: Connection, hidden: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -249,29 +317,53 @@ async def objects(connection: Connection, hidden: Iterable[tuple[str, str]]) -> 
 
 
 def differences(expected: Catalog, found: Catalog) -> list[str]:
-    """What differs in structure, a line each. Between majors only names are compared: the server words definitions anew."""
+    """What differs in structure, a line each.
+
+    Between majors, and from a backup that words its catalogue in another way, only names are compared.
+    """
     lines: list[str] = []
-    same_major = expected.major == found.major
-    for section in sorted({*expected.sections, *found.sections} - {"rights"}):
-        if same_major:
-            lines += _compare(section, expected.sections.get(section, {}), found.sections.get(section, {}))
+    comparable = _comparable(expected, found)
+    for section in sorted({*expected.sections, *found.sections} - {"rights", "comment"}):
+        left, right = expected.sections.get(section, {}), found.sections.get(section, {})
+        if comparable and section not in _DEFINITIONS:
+            lines += _only_in_one(section, left, right)
+            lines += [] if section in _WORDED else _changed(section, left, right)
         elif section in _PORTABLE_SECTIONS:
+            lines += _only_in_one(section, left, right)
+    return lines
+
+
+def rewordings(expected: Catalog, found: Catalog) -> list[str]:
+    """What differs in the server's own words for the same thing, and in comments: nothing that a restore is worth."""
+    lines: list[str] = []
+    if _comparable(expected, found):
+        for section in (*_WORDED, "comment"):
             left, right = expected.sections.get(section, {}), found.sections.get(section, {})
-            lines += _compare(section, dict.fromkeys(left, ""), dict.fromkeys(right, ""))
+            lines += _only_in_one(section, left, right) if section == "comment" else []
+            lines += _changed(section, left, right)
     return lines
 
 
 def rights_differences(expected: Catalog, found: Catalog) -> list[str]:
     """What differs in owners, privileges and versions of extensions; each major version has privileges of its own."""
-    if expected.major != found.major:
+    if not _comparable(expected, found):
         return []
-    return _compare("rights of", expected.sections.get("rights", {}), found.sections.get("rights", {}))
+    left, right = expected.sections.get("rights", {}), found.sections.get("rights", {})
+    return _only_in_one("rights of", left, right) + _changed("rights of", left, right)
 
 
-def _compare(section: str, expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+def _comparable(expected: Catalog, found: Catalog) -> bool:
+    return (expected.major, expected.wording) == (found.major, found.wording)
+
+
+def _only_in_one(section: str, expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     lines = [f"{section} {name} is missing" for name in sorted(expected.keys() - found.keys())]
-    lines += [f"{section} {name} is not in the backup" for name in sorted(found.keys() - expected.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        if expected[name] != found[name]:
-            lines.append(f"{section} {name} is {found[name]!r}, not {expected[name]!r}")
-    return lines
+    return lines + [f"{section} {name} is not in the backup" for name in sorted(found.keys() - expected.keys())]
+
+
+def _changed(section: str, expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    return [
+        f"{section} {name} is {found[name]!r}, not {expected[name]!r}"
+        for name in sorted(expected.keys() & found.keys())
+        if expected[name] != found[name]
+    ]

@@ -34,9 +34,10 @@ _SHARED_OPTIONS = frozenset(
 # for by name: pg_settings would build all of its rows, 2 ms for each connection.
 SESSION_SETTINGS = (
     "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET DateStyle = 'ISO, MDY'; "
-    "SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET TimeZone = 'UTC'; "
+    "SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET array_nulls = on; "
+    "SET TimeZone = 'UTC'; SET quote_all_identifiers = off; "
     "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; "
-    "SET quote_all_identifiers = off; SELECT pg_catalog.set_config(name, value, false) FROM (VALUES "
+    "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES "
     # 17 brought the first; with the second a killed runner's statement, and its lock, end within seconds
     "('transaction_timeout', '0'), ('client_connection_check_interval', '5s'), "
     "('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '6')"

@@ -12,6 +12,11 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def unquoted(name: str) -> str:
+    """The name that the server's own words for one mean, quoted or not."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
 def qualified(names: Iterable[str]) -> str:
     """`("public", "orders")` as `"public"."orders"`."""
     return ".".join(identifier(name) for name in names)

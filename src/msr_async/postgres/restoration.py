@@ -18,7 +18,7 @@ from .claiming import begin_and_lock
 from .connecting import FRESH_SESSION, SESSION_SETTINGS, Target, close, refuse_pooler
 from .driver import Connection
 from .feasibility import check_locks
-from .quoting import identifier, literal, qualified
+from .quoting import identifier, literal, qualified, unquoted
 from .session import Session
 from .statements import Statement
 from .translating import DRIVER_ERRORS, server_message, translating
@@ -27,6 +27,9 @@ from .wiping import wipe
 CATALOG, SEQUENCES, LARGE_OBJECTS = "catalog.json", "sequences.json", "large-objects.json"
 
 _MOST_DIFFERENCES = 12
+_MAY_COMMENT_ON_PUBLIC = (
+    "SELECT pg_catalog.pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'"
+)
 _NO_PLPGSQL = "DROP EXTENSION IF EXISTS plpgsql CASCADE"
 _ROLLBACK_DEADLINE = 30.0  # undoing a big restore is quick, but the server may be busy
 
@@ -85,16 +88,31 @@ async def _check_target(
     with translating("Looking at the target", connection):
         if await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()"):
             raise RestoreFailed("The target is a standby and cannot be written.", hint="Give the primary's address.")
-        if options.owners or options.privileges:
-            named = schema.roles([documents[schema.PRE_DATA], documents[schema.POST_DATA]])
-            there = {row[0] for row in await connection.fetch("SELECT rolname::text FROM pg_catalog.pg_roles")}
-            if absent := sorted(named - there - {"public", "PUBLIC"}):
-                raise RestoreFailed(
-                    f"The backup's objects belong to roles that the target does not have: {', '.join(absent)}.",
-                    hint="Create them, or restore without owners and privileges (--no-owner --no-privileges).",
-                )
+        named = _roles(documents, connection.get_server_version().major, options)
+        there = {row[0] for row in await connection.fetch("SELECT rolname::text FROM pg_catalog.pg_roles")}
+        if absent := sorted(named - there - {"public"}):
+            hint = "Create them, or restore without owners and privileges (--no-owner --no-privileges)."
+            if not (options.owners or options.privileges):
+                hint = "Create them: policies and user mappings are for them."
+            raise RestoreFailed(
+                f"The backup's objects belong to roles that the target does not have: {', '.join(absent)}.", hint=hint
+            )
         relations = sum(len(expected.sections.get(section, ())) for section in ("relation", "index"))
         await check_locks(connection, relations=relations, large_objects=len(json.loads(documents[LARGE_OBJECTS])))
+
+
+def _roles(documents: Mapping[str, bytes], major: int, options: RestoreOptions) -> set[str]:
+    """Whom the statements name that this restore would run."""
+    owners, privileges = options.owners, options.privileges
+    found: set[str] = set()
+    for document in (documents[schema.PRE_DATA], documents[schema.POST_DATA]):
+        found |= schema.roles(schema.statements(document, major=major, owners=owners, privileges=privileges))
+    for item in json.loads(documents[LARGE_OBJECTS]):
+        if owners:
+            found.add(item["owner"])
+        if privileges:
+            found |= {item["owner"], *(grant["to"] or "public" for grant in item["grants"] or ())}
+    return found
 
 
 class PostgresRestoration:
@@ -128,7 +146,7 @@ class PostgresRestoration:
         with translating("Emptying the target", connection):
             self._notify("emptying the target")
             rights = self._options.owners and self._options.privileges
-            self._kept_schemas = await wipe(connection, extensions=list(self._extensions()), rights=rights)
+            self._kept_schemas = await wipe(connection, extensions=self._extensions(), rights=rights)
             if "public" not in sections.get("schema", {}):
                 await connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
             # initdb made it, so pg_dump says nothing of it
@@ -140,10 +158,13 @@ class PostgresRestoration:
             self._foreign_extensions = [row[0] for row in found]
         self._notify("rebuilding the schema")
         await self._run_at_once(self._statements(schema.PRE_DATA))
+        await self._comment_on_public()
         await self._make_large_objects()
 
-    def _extensions(self) -> set[str]:
-        return {name.strip('"').replace('""', '"') for name in self._expected.sections.get("extension", {})}
+    def _extensions(self) -> dict[str, str]:
+        """Each with its schema, as SQL names it."""
+        found = self._expected.sections.get("extension", {})
+        return {unquoted(name): schema_name for name, schema_name in found.items()}
 
     def _statements(self, document: str) -> list[Statement]:
         return schema.statements(
@@ -151,7 +172,7 @@ class PostgresRestoration:
             major=self._major,
             owners=self._options.owners,
             privileges=self._options.privileges,
-            kept_schemas=[name.strip('"').replace('""', '"') for name in self._kept_schemas],
+            kept_schemas=[unquoted(name) for name in self._kept_schemas],
             foreign_extensions=self._foreign_extensions,
         )
 
@@ -172,6 +193,15 @@ class PostgresRestoration:
         if source > self._major:
             hint += f" The backup is of PostgreSQL {source}: restore it to that version or a newer one, not to {self._major}."
         return RestoreFailed(f"Rebuilding the schema failed: {server_message(error)}{shown}", hint=hint)
+
+    async def _comment_on_public(self) -> None:
+        """pg_dump does not say that it has none, once it quotes every name."""
+        sections = self._expected.sections
+        says_so = self._expected.wording > 1
+        if says_so and "public" in sections.get("schema", {}) and "schema public" not in sections.get("comment", {}):
+            with translating("Rebuilding the schema", self._connection):
+                if await self._connection.fetchval(_MAY_COMMENT_ON_PUBLIC):
+                    await self._connection.execute("COMMENT ON SCHEMA public IS NULL")
 
     async def _make_large_objects(self) -> None:
         lines = []
@@ -281,15 +311,15 @@ class PostgresRestoration:
                 f"The restored schema is not the backup's: {'; '.join(lines[:_MOST_DIFFERENCES])}{more}.",
                 hint="Nothing was changed. If the server is of another major version than the backup's, restore to the same one.",
             )
-        warnings: tuple[str, ...] = ()
+        warnings = catalog.rewordings(self._expected, found)
         if self._options.owners and self._options.privileges:
-            warnings = tuple(catalog.rights_differences(self._expected, found))
+            warnings += catalog.rights_differences(self._expected, found)
         with translating("Committing the restore", connection):
             await connection.execute("COMMIT")
         self.finished = True
         with translating("Resetting the session", connection):
             await connection.execute(FRESH_SESSION)
-        return RestoreTotals(warnings=warnings)
+        return RestoreTotals(warnings=tuple(warnings))
 
     async def _set_sequences(self) -> None:
         """setval is not transactional, but these sequences were made by this transaction: a rollback takes them away whole."""

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import anyio
@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from ..errors import BackupFailed, ToolMissing
 from .connecting import Target
+from .lexing import tokens
 from .quoting import identifier
 from .statements import Statement, split
 
@@ -166,10 +167,17 @@ def _plain(document: bytes) -> str:
     return text
 
 
-_OWNER = re.compile(r'OWNER TO (?:"(?:[^"]|"")+"|\S+)$')
-_NAMED_ROLE = re.compile(r'(?:OWNER TO|^GRANT .* TO|^REVOKE .* FROM|FOR ROLE) "((?:[^"]|"")+)"', re.DOTALL)
-_PLAIN_OWNER = re.compile(r"ALTER .* OWNER TO ([a-z_][a-z0-9_]*)$", re.DOTALL)
-"""pg_restore writes this clause itself, and quotes only what needs it."""
+# What stands before a role, by how a statement begins. pg_restore quotes an owner only where it must.
+_ROLE_AFTER = {
+    ("ALTER",): {"owner to"},
+    ("ALTER", "DEFAULT", "PRIVILEGES"): {"for role", "to", "from"},
+    ("GRANT",): {"to"},
+    ("REVOKE",): {"from"},
+    ("CREATE", "POLICY"): {"to"},
+    ("CREATE", "USER", "MAPPING"): {"for"},
+    ("SET", "SESSION", "AUTHORIZATION"): {"authorization"},
+}
+_EVENT_TRIGGER = {("CREATE", "EVENT", "TRIGGER"), ("ALTER", "EVENT", "TRIGGER"), ("COMMENT", "ON", "EVENT", "TRIGGER")}
 _SCHEMA_RIGHTS = re.compile(r'(?:GRANT|REVOKE) [A-Z, ]+ ON SCHEMA "')
 _SCHEMA_BEGINS = {("CREATE", "SCHEMA"), ("ALTER", "SCHEMA"), ("COMMENT", "ON"), ("SELECT", "PG_CATALOG")}
 _RIGHTS_WORDS = {("GRANT",), ("REVOKE",), ("ALTER", "DEFAULT", "PRIVILEGES"), ("SET", "SESSION", "AUTHORIZATION")}
@@ -181,7 +189,7 @@ def statements(
     major: int,
     owners: bool,
     privileges: bool,
-    kept_schemas: Iterable[str],
+    kept_schemas: Iterable[str] = (),
     foreign_extensions: Iterable[str] = (),
 ) -> list[Statement]:
     """What to run of a section on a server of this major version.
@@ -201,12 +209,12 @@ def statements(
             continue
         if statement.text.startswith("SET transaction_timeout") and major < 17:
             continue
-        if not owners and words[:1] == ("ALTER",) and _OWNER.search(statement.text):
+        if not owners and words[:1] == ("ALTER",) and words[:2] != ("ALTER", "DEFAULT") and roles([statement]):
             continue
         if not privileges and any(words[: len(start)] == start for start in _RIGHTS_WORDS):
             continue
         chosen.append(statement)
-    return _schema_rights_first(chosen)
+    return _event_triggers_last(_schema_rights_first(chosen))
 
 
 def _schema_rights_first(statements: list[Statement]) -> list[Statement]:
@@ -220,13 +228,40 @@ def _schema_rights_first(statements: list[Statement]) -> list[Statement]:
     return statements[:first] + rights + [one for one in statements[first:] if id(one) not in moved]
 
 
-def roles(documents: Iterable[bytes]) -> set[str]:
-    """The roles that a schema's OWNER TO clauses and grants name; they must exist where it is restored."""
-    found = set()
-    for document in documents:
-        for statement in split(_plain(document)):
-            if match := _NAMED_ROLE.search(statement.text):
-                found.add(match.group(1).replace('""', '"'))
-            elif match := _PLAIN_OWNER.match(statement.text):
-                found.add(match.group(1))
+def _event_triggers_last(statements: list[Statement]) -> list[Statement]:
+    """They would hear of whatever is made after them, a view that is filled for one, and may refuse it."""
+    words = [any(one.words[: len(start)] == start for start in _EVENT_TRIGGER) for one in statements]
+    others = [one for one, late in zip(statements, words, strict=True) if not late]
+    return others + [one for one, late in zip(statements, words, strict=True) if late]
+
+
+def roles(statements: Iterable[Statement]) -> set[str]:
+    """Whom owners, rights, policies and user mappings name; they must exist where the statements run."""
+    found: set[str] = set()
+    for statement in statements:
+        for size in (3, 2, 1):
+            if after := _ROLE_AFTER.get(statement.words[:size]):
+                found |= _named(statement.text, after)
+                break
+    return found
+
+
+def _named(text: str, after: Collection[str]) -> set[str]:
+    """The names that follow one of these clauses, one or several with commas between them."""
+    found: set[str] = set()
+    if not any(clause.upper() in text for clause in after):
+        return found
+    previous, expected, listed = "", False, False
+    for token in tokens(text):
+        word = token.text if token.kind == "word" else ""
+        if word == "using":  # a policy's conditions are not about roles
+            break
+        if word in after or f"{previous} {word}" in after:
+            expected = True
+        elif expected and token.kind != "sign":
+            found.add(token.text)
+            expected, listed = False, True
+        else:
+            expected = listed = listed and token.text == ","
+        previous = word
     return found

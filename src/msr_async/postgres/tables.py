@@ -35,11 +35,18 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_
     SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 ORDER BY c.oid
 """
+# Planning a query, as a slice is one, takes the bodies of SQL functions into a table's index expressions and statistics;
+# under an empty search_path a body may find nothing. A COPY of the whole table is never planned.
+_PLANNED_WITH_SQL = """EXISTS (
+    SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc f ON d.refclassid = 'pg_catalog.pg_proc'::regclass AND f.oid = d.refobjid
+      JOIN pg_catalog.pg_language l ON l.oid = f.prolang AND l.lanname = 'sql'
+    WHERE (d.classid, d.objid) IN (SELECT 'pg_catalog.pg_class'::regclass, indexrelid FROM pg_catalog.pg_index WHERE indrelid = c.oid
+      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::regclass, oid FROM pg_catalog.pg_statistic_ext WHERE stxrelid = c.oid))"""
 IDENTITIES = _IDENTITY + _FROM
 """Enough to lock them by."""
 QUERY = f"""{_IDENTITY}, coalesce(e.condition, '') AS condition, e.oid IS NOT NULL AS config,
   coalesce(pg_catalog.pg_relation_size(c.oid), 0) AS heap, coalesce(pg_catalog.pg_table_size(c.oid), 0) AS total,
-  c.relkind = 'r' AND c.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'heap') AS heap_am,
+  c.relkind = 'r' AND c.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'heap') AND NOT {_PLANNED_WITH_SQL} AS sliceable,
   pg_catalog.row_security_active(c.oid) AS hidden_rows,
   (SELECT format('%s.%s', rn.nspname, r.relname) FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
      WHERE r.oid = pg_catalog.pg_partition_root(c.oid)) AS root,
@@ -65,7 +72,7 @@ class Table(Struct, frozen=True, kw_only=True):
     condition: str
     heap: int
     total: int
-    heap_am: bool
+    sliceable: bool
     hidden_rows: bool
     root: str | None
     columns: tuple[Column, ...]
@@ -102,7 +109,7 @@ def cut(tables: Sequence[Table], *, workers: int = 4) -> list[Part]:
     parts: list[Part] = []
     for table in sorted(tables, key=lambda table: table.total, reverse=True):
         kind = CONFIG_TABLE if table.config else TABLE
-        count = max(1, round(table.heap / size)) if table.heap_am and not table.config else 1
+        count = max(1, round(table.heap / size)) if table.sliceable and not table.config else 1
         for piece in _slices(table.heap // _PAGE, count):
             parts.append(
                 Part(kind=kind, names=table.names, columns=table.columns, slice=piece, estimate=table.total // count)
@@ -120,8 +127,8 @@ def _slices(pages: int, count: int) -> Iterator[str]:
         yield f"{first}-{edges[index + 1]}" if index + 1 < count else f"{first}-"
 
 
-def copy_statement(part: Part, table: Table | None) -> str:
-    """The query whose rows are the part's, for COPY (...) TO STDOUT."""
+def query(part: Part, table: Table | None) -> str | None:
+    """The query whose rows are the part's; None where it is a table with all of its rows."""
     if part.kind == LARGE_OBJECTS:
         # sizes come from seeking to each one's end; the descriptors go with the transaction. An empty one gives one empty piece.
         return (
@@ -129,12 +136,13 @@ def copy_statement(part: Part, table: Table | None) -> str:
             "pg_catalog.lo_open(oid, 262144), 0, 2) AS size FROM pg_catalog.pg_largeobject_metadata ORDER BY oid OFFSET 0) l "
             f"CROSS JOIN LATERAL pg_catalog.generate_series(0::bigint, greatest(l.size - 1, 0), {_LO_PIECE}) p(at)"
         )
+    condition = table.condition if table is not None else ""
+    if not part.slice and not condition:
+        return None
     columns = ", ".join(identifier(column.name) for column in part.columns)
-    query = f"SELECT {columns} FROM ONLY {qualified(part.names)}"
+    asked = f"SELECT {columns} FROM ONLY {qualified(part.names)}"
     if part.slice:
         first, _, end = part.slice.partition("-")
-        query += f" WHERE ctid >= '({first},0)'::pg_catalog.tid"
-        query += f" AND ctid < '({end},0)'::pg_catalog.tid" if end else ""
-    if table is not None and table.condition:
-        query += f" {table.condition}"
-    return query
+        asked += f" WHERE ctid >= '({first},0)'::pg_catalog.tid"
+        asked += f" AND ctid < '({end},0)'::pg_catalog.tid" if end else ""
+    return f"{asked} {condition}".rstrip()

@@ -5,7 +5,7 @@ What extensions own stays as long as the extension does; `public` stays and is s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from .driver import Connection
 from .quoting import identifier
@@ -16,11 +16,11 @@ _DROPS = r"""
 WITH tied AS MATERIALIZED (
   SELECT DISTINCT classid, objid FROM pg_depend WHERE deptype IN ('e', 'i') AND objsubid = 0
 ), leaving AS MATERIALIZED (
-  SELECT oid FROM pg_extension WHERE oid >= 16384 AND NOT (extname = ANY ($1::text[]))
+  SELECT oid FROM pg_extension WHERE oid >= 16384 AND (extname, extnamespace::regnamespace::text) NOT IN (SELECT * FROM unnest($1::text[], $2::text[]))
 ), space AS MATERIALIZED (
-  SELECT oid, nspname = 'public' OR EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = n.oid AND e.oid NOT IN (SELECT oid FROM leaving)) AS stays
+  SELECT oid, nspname = 'public' OR EXISTS (SELECT FROM tied WHERE classid = 'pg_namespace'::regclass AND objid = n.oid)
+    OR EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = n.oid AND e.oid NOT IN (SELECT oid FROM leaving)) AS stays
   FROM pg_namespace n WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-    AND NOT EXISTS (SELECT FROM tied WHERE classid = 'pg_namespace'::regclass AND objid = n.oid)
 ), thing(rank, class, oid) AS (
   SELECT 1, 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
   UNION ALL SELECT 2, 'pg_publication'::regclass, oid FROM pg_publication
@@ -58,22 +58,22 @@ _KEYWORDS = {"statistics object": "STATISTICS", "foreign-data wrapper": "FOREIGN
 
 _KEPT_SCHEMAS = """
 SELECT DISTINCT extnamespace::regnamespace::text FROM pg_extension
-WHERE oid >= 16384 AND extname = ANY ($1::text[]) AND extnamespace::regnamespace::text <> 'public'
+WHERE oid >= 16384 AND extnamespace::regnamespace::text <> 'public'
+  AND (extname, extnamespace::regnamespace::text) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 """
 
-# public as initdb leaves it; rows only for what is different now
+# A schema made by hand lets nobody but its owner in, initdb's `public` lets everybody use it.
 _PUBLIC = """
-SELECT n.oid IS NOT NULL AS exists,
-       n.nspowner::regrole::text AS owner,
+SELECT n.nspowner::regrole::text AS owner,
        d.description,
-       n.nspacl IS DISTINCT FROM p.initprivs AND n.nspacl IS NOT NULL AS other_rights,
-       (SELECT array_agg(DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
-          FROM aclexplode(n.nspacl) x) AS grantees
+       (SELECT array_agg(DISTINCT format('%s=%s', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
+          x.privilege_type)) FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x) AS rights
 FROM pg_namespace n
-LEFT JOIN pg_init_privs p ON p.classoid = 'pg_namespace'::regclass AND p.objoid = n.oid
 LEFT JOIN pg_description d ON d.classoid = 'pg_namespace'::regclass AND d.objoid = n.oid
 WHERE n.nspname = 'public'
 """
+
+_INITIAL_RIGHTS = {"pg_database_owner=CREATE", "pg_database_owner=USAGE", "PUBLIC=USAGE"}
 
 _DEFAULT_PRIVILEGES = """
 SELECT pg_get_userbyid(a.defaclrole) AS role, a.defaclnamespace::regnamespace::text AS schema,
@@ -81,15 +81,22 @@ SELECT pg_get_userbyid(a.defaclrole) AS role, a.defaclnamespace::regnamespace::t
          WHEN 'n' THEN 'SCHEMAS' WHEN 'L' THEN 'LARGE OBJECTS' END AS kind,
        (SELECT array_agg(DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
           FROM aclexplode(a.defaclacl) x) AS grantees
-FROM pg_default_acl a WHERE a.defaclnamespace = 0 OR a.defaclnamespace = 'public'::regnamespace OR a.defaclnamespace::regnamespace::text = ANY ($1::text[])
+FROM pg_default_acl a WHERE a.defaclnamespace = 0 OR a.defaclnamespace::regnamespace::text IN (SELECT unnest($1::text[]) UNION SELECT 'public')
 """
 
 
-async def wipe(connection: Connection, *, extensions: Collection[str], rights: bool) -> list[str]:
-    """Drop everything but the extensions named. Returns the schemas that stayed because one of those lives in them."""
-    names = list(extensions)
-    kept: list[str] = [row[0] for row in await connection.fetch(_KEPT_SCHEMAS, names)]
-    drops = [_drop(kind, name) for kind, name in await connection.fetch(_DROPS, names)]
+async def wipe(connection: Connection, *, extensions: Mapping[str, str], rights: bool) -> list[str]:
+    """Drop everything but some extensions.
+
+    Args:
+        extensions: what stays where it is in that schema, as SQL names it; elsewhere it goes like the rest.
+
+    Returns:
+        The schemas that stayed because one of those lives in them.
+    """
+    where = list(extensions), list(extensions.values())
+    kept: list[str] = [row[0] for row in await connection.fetch(_KEPT_SCHEMAS, *where)]
+    drops = [_drop(kind, name) for kind, name in await connection.fetch(_DROPS, *where)]
     drops += await _unlink_large_objects(connection)
     if rights:
         drops += await _reset_default_privileges(connection, kept)
@@ -105,6 +112,8 @@ def _drop(kind: str, identity: str) -> str:
     """pg_identify_object's words as a statement; they are SQL already, but for these."""
     if kind == "transform":
         identity = identity.replace(" on language ", " LANGUAGE ")
+    if kind == "aggregate" and identity.endswith("()"):
+        identity = f"{identity[:-1]}*)"
     return f"DROP {_KEYWORDS.get(kind, kind.upper())} IF EXISTS {identity} CASCADE"
 
 
@@ -139,8 +148,9 @@ async def _reset_public(connection: Connection) -> list[str]:
     changes = []
     if row["owner"] != "pg_database_owner":
         changes.append(owner)
-    if row["other_rights"]:
-        changes += [f"REVOKE ALL ON SCHEMA public FROM {grantee} CASCADE" for grantee in row["grantees"] or ()]
+    if (row["owner"], set(row["rights"])) != ("pg_database_owner", _INITIAL_RIGHTS):
+        grantees = sorted({right.rpartition("=")[0] for right in row["rights"]})
+        changes += [f"REVOKE ALL ON SCHEMA public FROM {grantee} CASCADE" for grantee in grantees]
         changes += ["GRANT ALL ON SCHEMA public TO pg_database_owner", everybody]
     if row["description"] != "standard public schema":
         changes.append(comment)
