@@ -46,7 +46,7 @@ _LOCK_ATTEMPTS = 5
 _LARGE_OBJECTS = """
 SELECT coalesce(json_agg(json_build_object('oid', m.oid::bigint, 'owner', pg_get_userbyid(m.lomowner), 'comment', d.description,
   'grants', (SELECT json_agg(json_build_object('to', CASE x.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(x.grantee) END,
-      'privilege', x.privilege_type, 'grantable', x.is_grantable)) FROM aclexplode(m.lomacl) x)) ORDER BY m.oid), '[]')::text
+      'privilege', x.privilege_type, 'grantable', x.is_grantable, 'by', pg_get_userbyid(x.grantor))) FROM aclexplode(m.lomacl) x)) ORDER BY m.oid), '[]')::text
 FROM pg_largeobject_metadata m LEFT JOIN pg_description d ON d.classoid = 'pg_largeobject'::regclass AND d.objoid = m.oid AND d.objsubid = 0
 """
 _SEQUENCES = """

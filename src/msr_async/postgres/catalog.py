@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -23,7 +24,7 @@ from .quoting import literal
 # each partition: the server makes them, and names them as its version likes. Nor is the order of columns where a table
 # inherits: pg_dump writes the parents' first. Nor are options of columns that the server sets itself: the minor releases of
 # November 2026 keep a version of each column there (pg_attver). Nor are comments on what a parent passes on: pg_dump writes none.
-_LINES = r"""
+_QUERY = r"""
 WITH member AS MATERIALIZED (
   SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
 ), space AS MATERIALIZED (
@@ -166,25 +167,35 @@ SELECT 'comment', format('%s %s', i.type, i.identity), d.description
 """
 
 # What the server words itself. Where it reads its own words again, it may say them in another way: the casts of a list,
-# (ARRAY['a'::varchar])::text[], move into it. So lists are taken without casts, parentheses and spaces, but for the
-# body of a function, which nobody rewords. The next difference of this kind must not cost anybody a restore: it is a
+# (ARRAY['a'::varchar])::text[], move into it, ((a OR b) OR c) loses a pair of parentheses, and (SELECT 'a'::text) gets
+# an AS text. So words are compared without spaces and parentheses, without such names, and lists without casts, but for
+# the body of a function, which nobody rewords. The next difference of this kind must not cost anybody a restore: it is a
 # warning. Each of the definitions stands beside a line of facts, which must be equal.
 _DEFINITIONS = tuple(f"{section} definition" for section in ("constraint", "index", "trigger", "rule", "policy"))
 _WORDED = ("partition key", "default", "view", "function", "statistics", *_DEFINITIONS)
-_TYPE_NAME = r'(?:"(?:[^"]|"")*"|[[:alpha:]_][[:alnum:]_$]*)'
-_CASTS_AND_BRACES = (
-    rf"::{_TYPE_NAME}(?:\.{_TYPE_NAME})?(?: varying| precision)?"
-    r"(?:\([0-9, ]+\))?(?: with(?:out)? time zone)?(?:\[\])*|[[:space:]()]+"
+_SPACES, _BODY = " \n()", "\nAS $"
+_WITHOUT_SPACES = str.maketrans("", "", _SPACES)
+_CAST = (
+    r"""::(?:"[^"]*"|[^] "'():,.[]+)(?:[.](?:"[^"]*"|[^] "'():,.[]+))?(?: varying| precision)?"""
+    r"""(?:[(][0-9, ]+[)])?(?: with(?:out)? time zone)?(?:\[\])*"""
 )
-_QUERY = f"""
-SELECT section, name, CASE WHEN body.at IS NULL THEN definition ELSE
-  regexp_replace(left(definition, body.at), {literal(_CASTS_AND_BRACES)}, '', 'g')
-  || substr(definition, body.at + 1) END AS definition
-FROM ({_LINES.strip()}) line LEFT JOIN LATERAL (
-  SELECT coalesce(nullif(strpos(definition, E'\\nAS $'), 0), length(definition)) AS at
-  WHERE section = ANY (ARRAY[{", ".join(literal(section) for section in _WORDED)}]) AND strpos(definition, 'ARRAY[') > 0
-) body ON true
+_REWORDED = ((" AS ", rf'({_CAST}) AS (?:"[^"]*"|[a-z_0-9]+)', r"\1"), ("ARRAY[", _CAST, ""))
+"""What to look for first, because it is quick, the pattern, and what takes its place."""
+
+
+def _plain_sql() -> str:
+    head = "left(definition, at)"
+    for mark, pattern, new in _REWORDED:
+        replaced = f"regexp_replace({head}, {literal(pattern)}, {literal(new)}, 'g')"
+        head = f"CASE WHEN strpos(definition, {literal(mark)}) > 0 THEN {replaced} ELSE {head} END"
+    worded = ", ".join(literal(section) for section in _WORDED)
+    return f"""
+SELECT section, name, CASE WHEN section = ANY (ARRAY[{worded}])
+  THEN translate({head}, {literal(_SPACES)}, '') || substr(definition, at + 1) ELSE definition END AS definition
+FROM ({_QUERY.strip()}) line
+CROSS JOIN LATERAL (SELECT coalesce(nullif(strpos(definition, {literal(_BODY)}), 0), length(definition)) AS at) body
 """
+
 
 # What belongs to whom and who may do what: told apart, because a restore may leave it out on purpose.
 _RIGHTS_QUERY = r"""
@@ -271,7 +282,11 @@ class Catalog(Struct, frozen=True, kw_only=True):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything but who owns what."""
-        structure = {section: lines for section, lines in self.sections.items() if section != "rights"}
+        structure = {
+            section: {name: _plain(section, definition) for name, definition in lines.items()}
+            for section, lines in self.sections.items()
+            if section != "rights"
+        }
         return hashlib.sha256(json.dumps(structure, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def encode(self) -> bytes:
@@ -312,7 +327,7 @@ async def objects(connection: Connection, hidden: Iterable[tuple[str, str]]) -> 
         hidden: tables that are left out with all that belongs to them, as schema and name.
     """
     pairs = ", ".join(f"({literal(schema)}, {literal(table)})" for schema, table in hidden)
-    lines = await ask(connection, _OBJECTS.format(query=_QUERY.strip(), hidden=pairs))
+    lines = await ask(connection, _OBJECTS.format(query=_plain_sql().strip(), hidden=pairs))
     return {line["name"]: line["hash"] for line in lines}
 
 
@@ -365,5 +380,17 @@ def _changed(section: str, expected: Mapping[str, str], found: Mapping[str, str]
     return [
         f"{section} {name} is {found[name]!r}, not {expected[name]!r}"
         for name in sorted(expected.keys() & found.keys())
-        if expected[name] != found[name]
+        if _plain(section, expected[name]) != _plain(section, found[name])
     ]
+
+
+def _plain(section: str, definition: str) -> str:
+    """What is compared of it, and is the same in the server's words of before and after."""
+    if section not in _WORDED:
+        return definition
+    at = definition.find(_BODY) + 1 or len(definition)
+    head = definition[:at]
+    for mark, pattern, new in _REWORDED:
+        if mark in definition:
+            head = re.sub(pattern, new, head)
+    return head.translate(_WITHOUT_SPACES) + definition[at:]

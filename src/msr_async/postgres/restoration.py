@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import anyio
 import asyncpg
@@ -30,6 +31,11 @@ _MOST_DIFFERENCES = 12
 _MAY_COMMENT_ON_PUBLIC = (
     "SELECT pg_catalog.pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'"
 )
+_SEARCH = {
+    "nothing": "SET LOCAL search_path = ''",
+    "of the database": "SELECT pg_catalog.set_config(name, reset_val, true) FROM pg_catalog.pg_settings WHERE name = 'search_path'",
+}
+_BUILDS = {("CREATE", "INDEX"), ("CREATE", "UNIQUE"), ("ALTER", "TABLE")}
 _NO_PLPGSQL = "DROP EXTENSION IF EXISTS plpgsql CASCADE"
 _ROLLBACK_DEADLINE = 30.0  # undoing a big restore is quick, but the server may be busy
 
@@ -137,6 +143,7 @@ class PostgresRestoration:
         self._kept_schemas: list[str] = []
         self._foreign_extensions: list[str] = []
         self._cleared: set[tuple[str, ...]] = set()
+        self._path: Literal["of the database", "nothing"] = "nothing"
         self._poisoned = False
         self.finished = False
 
@@ -194,6 +201,17 @@ class PostgresRestoration:
             hint += f" The backup is of PostgreSQL {source}: restore it to that version or a newer one, not to {self._major}."
         return RestoreFailed(f"Rebuilding the schema failed: {server_message(error)}{shown}", hint=hint)
 
+    async def _search(self, path: Literal["of the database", "nothing"]) -> None:
+        """Where names without a schema are looked for.
+
+        What is parsed here, ours and pg_dump's, means the system's by them. What only runs, the functions in checks and
+        views, finds things where it does on any other day.
+        """
+        if path != self._path:
+            with translating("Setting the search path", self._connection):
+                await self._connection.execute(_SEARCH[path])
+            self._path = path
+
     async def _comment_on_public(self) -> None:
         """pg_dump does not say that it has none, once it quotes every name."""
         sections = self._expected.sections
@@ -217,13 +235,18 @@ class PostgresRestoration:
                 for grant in item["grants"]:
                     to = identifier(grant["to"]) if grant["to"] is not None else "PUBLIC"
                     option = " WITH GRANT OPTION" if grant["grantable"] else ""
-                    lines.append(f"GRANT {grant['privilege']} ON LARGE OBJECT {oid} TO {to}{option}")
+                    said = f"GRANT {grant['privilege']} ON LARGE OBJECT {oid} TO {to}{option}"
+                    by = grant.get("by", item["owner"])
+                    if by != item["owner"]:
+                        said = f"SET SESSION AUTHORIZATION {identifier(by)}; {said}; RESET SESSION AUTHORIZATION"
+                    lines.append(said)
         if lines:
             with translating("Making the large objects", self._connection):
                 await self._connection.execute("; ".join(lines))
 
     async def load(self, part: Part, chunks: AsyncIterator[bytes], /) -> PartTotals:
         try:
+            await self._search("of the database" if part.kind == tables.TABLE else "nothing")
             if part.kind == tables.LARGE_OBJECTS:
                 return await self._load_large_objects(part, chunks)
             if part.kind == tables.CONFIG_TABLE and part.names not in self._cleared:
@@ -293,12 +316,13 @@ class PostgresRestoration:
 
     async def finish(self) -> RestoreTotals:
         connection = self._connection
+        await self._search("nothing")
         await self._set_sequences()
         for statement in self._statements(schema.POST_DATA):
             if statement.words[:1] in (("ALTER",), ("CREATE",), ("REFRESH",)):
                 self._notify(_shorten(statement.text))
             try:
-                await connection.execute(statement.text)
+                await self._run(statement)
             except asyncpg.PostgresError as error:
                 raise self._schema_failed(error, f" In: {_shorten(statement.text)}") from error
         self._notify("comparing the catalogue with the backup's")
@@ -320,6 +344,26 @@ class PostgresRestoration:
         with translating("Resetting the session", connection):
             await connection.execute(FRESH_SESSION)
         return RestoreTotals(warnings=tuple(warnings))
+
+    async def _run(self, statement: Statement) -> None:
+        connection = self._connection
+        if statement.words[:1] == ("REFRESH",):
+            await self._search("of the database")
+        if statement.words[:2] not in _BUILDS:
+            await connection.execute(statement.text)
+            await self._search("nothing")
+            return
+        try:
+            await connection.execute(f"SAVEPOINT msr_build; {statement.text}; RELEASE SAVEPOINT msr_build")
+        except asyncpg.SyntaxOrAccessError as error:
+            # it is parsed and run in one: a function in it may not have found something, before 17
+            await connection.execute("ROLLBACK TO SAVEPOINT msr_build")
+            await self._search("of the database")
+            try:
+                await connection.execute(statement.text)
+            except asyncpg.PostgresError:
+                raise error from None
+            await self._search("nothing")
 
     async def _set_sequences(self) -> None:
         """setval is not transactional, but these sequences were made by this transaction: a rollback takes them away whole."""

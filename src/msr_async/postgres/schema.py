@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import anyio
@@ -167,6 +167,7 @@ def _plain(document: bytes) -> str:
     return text
 
 
+_AS_SOMEBODY = ("SET", "SESSION", "AUTHORIZATION")
 # What stands before a role, by how a statement begins. pg_restore quotes an owner only where it must.
 _ROLE_AFTER = {
     ("ALTER",): {"owner to"},
@@ -175,12 +176,12 @@ _ROLE_AFTER = {
     ("REVOKE",): {"from"},
     ("CREATE", "POLICY"): {"to"},
     ("CREATE", "USER", "MAPPING"): {"for"},
-    ("SET", "SESSION", "AUTHORIZATION"): {"authorization"},
+    _AS_SOMEBODY: {"authorization"},
 }
 _EVENT_TRIGGER = {("CREATE", "EVENT", "TRIGGER"), ("ALTER", "EVENT", "TRIGGER"), ("COMMENT", "ON", "EVENT", "TRIGGER")}
 _SCHEMA_RIGHTS = re.compile(r'(?:GRANT|REVOKE) [A-Z, ]+ ON SCHEMA "')
 _SCHEMA_BEGINS = {("CREATE", "SCHEMA"), ("ALTER", "SCHEMA"), ("COMMENT", "ON"), ("SELECT", "PG_CATALOG")}
-_RIGHTS_WORDS = {("GRANT",), ("REVOKE",), ("ALTER", "DEFAULT", "PRIVILEGES"), ("SET", "SESSION", "AUTHORIZATION")}
+_RIGHTS_WORDS = {("GRANT",), ("REVOKE",), ("ALTER", "DEFAULT", "PRIVILEGES"), _AS_SOMEBODY}
 
 
 def statements(
@@ -223,9 +224,24 @@ def _schema_rights_first(statements: list[Statement]) -> list[Statement]:
         (at for at, one in enumerate(statements) if one.words[:2] not in _SCHEMA_BEGINS and one.words[:1] != ("SET",)),
         len(statements),
     )
-    rights = [one for one in statements[first:] if _SCHEMA_RIGHTS.match(one.text)]
-    moved = {id(one) for one in rights}
-    return statements[:first] + rights + [one for one in statements[first:] if id(one) not in moved]
+    rights: list[Statement] = []
+    others: list[Statement] = []
+    for together in _as_somebody(statements[first:]):
+        moved = any(_SCHEMA_RIGHTS.match(one.text) for one in together)
+        (rights if moved else others).extend(together)
+    return [*statements[:first], *rights, *others]
+
+
+def _as_somebody(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
+    """One by one, but together what runs as somebody else, who passes on a right that he was given."""
+    together: list[Statement] = []
+    for statement in statements:
+        together.append(statement)
+        if together[0].words[:3] != _AS_SOMEBODY or statement.words[:1] == ("RESET",):
+            yield together
+            together = []
+    if together:
+        yield together
 
 
 def _event_triggers_last(statements: list[Statement]) -> list[Statement]:
