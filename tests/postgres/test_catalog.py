@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from msr_async.errors import RestoreFailed
 from msr_async.executor import MigrationScriptExecutor
 from msr_async.postgres import PostgresHandler, catalog
 from tests.postgres.test_round_trip import config_for
@@ -199,7 +200,9 @@ async def test_extensions_stay_come_back_and_go(postgres_full: Database, tmp_pat
     assert database.sql("SELECT oid FROM pg_extension WHERE extname = 'hstore'") == oid
 
 
-async def test_an_extensions_configuration_rows_are_carried(postgres_full: Database, tmp_path: Path) -> None:
+async def test_an_extensions_configuration_rows_are_carried(
+    postgres_full: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An extension marks tables whose rows are the user's; here one of the test's own, put beside the server's."""
     database = postgres_full
     folder = Path(database.sql("SELECT setting FROM pg_config() WHERE name = 'SHAREDIR'")) / "extension"
@@ -208,6 +211,7 @@ async def test_an_extensions_configuration_rows_are_carried(postgres_full: Datab
         "CREATE TABLE settings (key text PRIMARY KEY, value text, ours boolean);"
         "INSERT INTO settings VALUES ('built in', '1', true);"
         "SELECT pg_extension_config_dump('settings', 'WHERE NOT ours');"
+        "CREATE SEQUENCE numbers; SELECT pg_extension_config_dump('numbers', '');"
     )
     control, script = folder / f"{name}.control", folder / f"{name}--1.0.sql"
     try:
@@ -216,16 +220,25 @@ async def test_an_extensions_configuration_rows_are_carried(postgres_full: Datab
         control.chmod(0o644)
         script.chmod(0o644)
         database.sql(
-            f"CREATE EXTENSION {name}; INSERT INTO settings VALUES ('mine', '2', false), ('more', E'tab\\t', false)"
+            f"CREATE EXTENSION {name}; INSERT INTO settings VALUES ('mine', '2', false), ('more', E'tab\\t', false);"
+            "SELECT setval('numbers', 41)"
         )
         lines = dump_lines(database.server, database.dsn)
         async with PostgresHandler(database.dsn) as handler:
             executor = MigrationScriptExecutor(handler, config_for(tmp_path))
             backup = await executor.create_backup()
-            database.sql("DELETE FROM settings WHERE key = 'mine'; UPDATE settings SET value = 'x' WHERE NOT ours")
+            database.sql(
+                "DELETE FROM settings WHERE key = 'mine'; UPDATE settings SET value = 'x' WHERE NOT ours;"
+                "SELECT setval('numbers', 99)"
+            )
+            with monkeypatch.context() as patched, pytest.raises(RestoreFailed):
+                patched.setattr(catalog, "differences", lambda expected, found: ["so that it is rolled back"])
+                await executor.restore_from_backup(backup)
+            assert database.sql("SELECT last_value FROM numbers") == "99"
             await executor.restore_from_backup(backup)
         assert dump_lines(database.server, database.dsn) == lines
         assert database.sql("SELECT key FROM settings ORDER BY 1") == "built in\nmine\nmore"
+        assert database.sql("SELECT nextval('numbers')") == "42"
     finally:
         control.unlink(missing_ok=True)
         script.unlink(missing_ok=True)

@@ -50,9 +50,11 @@ SELECT coalesce(json_agg(json_build_object('oid', m.oid::bigint, 'owner', pg_get
 FROM pg_largeobject_metadata m LEFT JOIN pg_description d ON d.classoid = 'pg_largeobject'::regclass AND d.objoid = m.oid AND d.objsubid = 0
 """
 _SEQUENCES = """
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname, x.oid IS NOT NULL FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_extension x ON c.oid = ANY (x.extconfig)
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  AND (x.oid IS NOT NULL OR NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 ORDER BY 1, 2
 """
 _SUBSCRIPTIONS = """
@@ -355,15 +357,17 @@ class PostgresSnapshot:
 
     async def _sequences(self) -> bytes:
         """Positions are not part of a snapshot; read after it, they are never behind its rows."""
-        names = [(row[0], row[1]) for row in await self._leader.fetch(_SEQUENCES)]
+        found = await self._leader.fetch(_SEQUENCES)
         states = []
-        for start in range(0, len(names), 200):
-            block = names[start : start + 200]
+        for start in range(0, len(found), 200):
+            block = found[start : start + 200]
             query = " UNION ALL ".join(
-                f"SELECT {index}, last_value, is_called FROM {qualified(name)}" for index, name in enumerate(block)
+                f"SELECT {index}, last_value, is_called FROM {qualified(row[:2])}" for index, row in enumerate(block)
             )
             for index, last_value, is_called in await self._leader.fetch(query):
-                states.append({"names": block[index], "last_value": last_value, "is_called": is_called})
+                namespace, name, config = block[index]
+                state = {"names": (namespace, name), "last_value": last_value, "is_called": is_called}
+                states.append(state | {"config": True} if config else state)
         return json.dumps(states, ensure_ascii=False, indent=1).encode()
 
     async def close(self, *, abruptly: bool) -> None:

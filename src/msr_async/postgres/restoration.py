@@ -366,12 +366,18 @@ class PostgresRestoration:
             await self._search("nothing")
 
     async def _set_sequences(self) -> None:
-        """setval is not transactional, but these sequences were made by this transaction: a rollback takes them away whole."""
-        calls = [
-            f"SELECT pg_catalog.setval({literal(qualified(state['names']))}::pg_catalog.regclass, {int(state['last_value'])}, "
-            f"{'true' if state['is_called'] else 'false'})"
-            for state in json.loads(self._documents[SEQUENCES])
-        ]
+        """setval is not transactional, but these sequences were made by this transaction: a rollback takes them away whole.
+
+        That of an extension that stayed was not: RESTART gives it a new file, which a rollback takes away as well.
+        """
+        calls = []
+        for state in json.loads(self._documents[SEQUENCES]):
+            name = qualified(state["names"])
+            if state.get("config"):
+                calls.append(f"ALTER SEQUENCE {name} RESTART")
+            is_called = "true" if state["is_called"] else "false"
+            value = int(state["last_value"])
+            calls.append(f"SELECT pg_catalog.setval({literal(name)}::pg_catalog.regclass, {value}, {is_called})")
         if calls:
             with translating("Setting the sequences", self._connection):
                 await self._connection.execute("; ".join(calls))
