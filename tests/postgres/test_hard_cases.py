@@ -282,6 +282,34 @@ async def test_an_owner_without_privileges_has_the_way_back(database: Database, 
     database.sql("DROP OWNED BY msr_app; REVOKE msr_app FROM msr_owner")
 
 
+async def test_rights_that_were_passed_on_come_back_without_a_superuser(
+    database: Database, owner: str, tmp_path: Path
+) -> None:
+    """Only a superuser can give them as the one who passed them on; the owner gives them himself."""
+    database.sql(
+        "DO $$ BEGIN CREATE ROLE msr_app; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+        "DO $$ BEGIN CREATE ROLE msr_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+    )
+    connection = await asyncpg.connect(owner)
+    await connection.execute(
+        "CREATE TABLE mine AS SELECT 1 AS n; CREATE SCHEMA s; SELECT lo_from_bytea(8, 'x');"
+        "GRANT SELECT ON mine TO msr_app WITH GRANT OPTION; GRANT USAGE ON SCHEMA s TO msr_app WITH GRANT OPTION;"
+        "GRANT SELECT ON LARGE OBJECT 8 TO msr_app WITH GRANT OPTION"
+    )
+    await connection.close()
+    database.sql(
+        "SET ROLE msr_app; GRANT SELECT ON mine TO msr_reader; GRANT USAGE ON SCHEMA s TO msr_reader;"
+        "GRANT SELECT ON LARGE OBJECT 8 TO msr_reader"
+    )
+    async with PostgresHandler(owner) as handler:
+        executor = MigrationScriptExecutor(handler, config_for(tmp_path))
+        assert (await executor.restore_from_backup(await executor.create_backup())).warnings == ()
+    rights = "has_table_privilege('msr_reader', 'mine', 'SELECT'), has_schema_privilege('msr_reader', 's', 'USAGE')"
+    assert database.sql(f"SELECT {rights}") == "t|t"
+    assert "msr_reader=r" in database.sql("SELECT lomacl FROM pg_largeobject_metadata")
+    database.sql("DROP OWNED BY msr_reader, msr_app; DROP ROLE msr_reader")
+
+
 async def test_what_belongs_to_somebody_else_is_found_before_anything_runs(
     database: Database, owner: str, tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ class PostgresRestoration:
         self._kept_schemas: list[str] = []
         self._foreign_extensions: list[str] = []
         self._cleared: set[tuple[str, ...]] = set()
+        self._superuser = connection.get_settings().is_superuser == "on"
         self._path: Literal["of the database", "nothing"] = "nothing"
         self._poisoned = False
         self.finished = False
@@ -181,6 +182,7 @@ class PostgresRestoration:
             privileges=self._options.privileges,
             kept_schemas=[unquoted(name) for name in self._kept_schemas],
             foreign_extensions=self._foreign_extensions,
+            superuser=self._superuser,
         )
 
     async def _run_at_once(self, statements: Sequence[Statement]) -> None:
@@ -237,7 +239,7 @@ class PostgresRestoration:
                     option = " WITH GRANT OPTION" if grant["grantable"] else ""
                     said = f"GRANT {grant['privilege']} ON LARGE OBJECT {oid} TO {to}{option}"
                     by = grant.get("by", item["owner"])
-                    if by != item["owner"]:
+                    if by != item["owner"] and self._superuser:
                         said = f"SET SESSION AUTHORIZATION {identifier(by)}; {said}; RESET SESSION AUTHORIZATION"
                     lines.append(said)
         if lines:

@@ -192,11 +192,13 @@ def statements(
     privileges: bool,
     kept_schemas: Iterable[str] = (),
     foreign_extensions: Iterable[str] = (),
+    superuser: bool = True,
 ) -> list[Statement]:
     """What to run of a section on a server of this major version.
 
     Left out: psql's own commands, settings that the server does not know yet, owners and privileges when not wanted. A
-    schema that had to stay because an extension lives in it is not created again.
+    schema that had to stay because an extension lives in it is not created again. Only a superuser gives a right as the one
+    who passed it on; from anybody else it comes from the owner.
     """
     chosen = []
     # an extension that stays has its comment, and only its owner may set another
@@ -207,6 +209,8 @@ def statements(
         if statement.text in creates:
             continue
         if statement.text.startswith(comments):
+            continue
+        if not superuser and words[1:3] == ("SESSION", "AUTHORIZATION"):
             continue
         if statement.text.startswith("SET transaction_timeout") and major < 17:
             continue
