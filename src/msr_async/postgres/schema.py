@@ -197,8 +197,8 @@ def statements(
     """What to run of a section on a server of this major version.
 
     Left out: psql's own commands, settings that the server does not know yet, owners and privileges when not wanted. A
-    schema that had to stay because an extension lives in it is not created again. Only a superuser gives a right as the one
-    who passed it on; from anybody else it comes from the owner.
+    schema that had to stay because an extension lives in it is not created again. Only a superuser gives a right as the
+    one who passed it on; from anybody else it comes from the owner.
     """
     chosen = []
     # an extension that stays has its comment, and only its owner may set another
