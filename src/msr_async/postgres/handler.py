@@ -56,7 +56,7 @@ class PostgresHandler:
         dsn: `postgresql://user:password@host:port/database`, or an `asyncpg.Pool`. A pool stays the caller's: it is not
             closed, and backups and migrations open connections of their own with its address and login.
         environment: what this database is: `production`, `staging`, `development`. A restore onto one that is not
-            named, or is production, must confirm its target.
+            labelled as one to overwrite (`development`, `test`, `staging` and their like) must confirm its target.
         version_table, version_schema: where the history is kept.
         lock_timeout: seconds that a backup or a restore waits for a table that somebody else has locked.
     """
