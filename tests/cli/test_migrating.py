@@ -76,6 +76,31 @@ def test_a_failing_migration_exits_with_3_and_everything_is_back(cli: Command, s
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        "KeyboardInterrupt()",
+        "asyncio.CancelledError()",
+        "GeneratorExit()",
+        "BaseExceptionGroup('g', [KeyboardInterrupt()])",
+        "Mute()",
+    ],
+)
+def test_whatever_a_script_raises_is_a_failed_migration(cli: Command, shop: Database, error: str) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write(
+        "V202601020900_bad.py",
+        "import asyncio\nclass Mute(Exception):\n    def __str__(self): return 1 / 0\n"
+        f"async def up(db, ctx):\n    raise {error}\n",
+    )
+    done = cli("migrate", "--format", "json", "--database-url", shop.dsn)
+    assert (done.code, done.error["type"]) == (3, "MigrationFailed"), done.err
+    assert f"V202601020900_bad.py:5: {error.partition('(')[0].rpartition('.')[2]}" in done.error["message"]
+    assert done.error["result"]["restored"] is True
+    assert "Traceback" not in done.err
+    assert columns(shop) == "id note"
+
+
+@pytest.mark.parametrize(
     ("flags", "left", "kept"),
     [
         (("--strategy", "none"), "id note paid", 0),

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from ..config import Config, Policy
-from ..errors import ConnectionLost, MigrationFailed, MsrError, ValidationFailed
+from ..errors import ConnectionLost, MigrationFailed, MsrError, ValidationFailed, words_of
 from ..events import Drifted, LockWaiting, Planned, Warned
 from ..models import (
     AppliedMigration,
@@ -265,7 +265,7 @@ class Conductor(Generic[ConnT]):
                 await note_schema(self._handler)
             return
         except Exception as error:
-            why = f"it took more than {_NOTE_DEADLINE:.0f} s" if limit.expired() else str(error)
+            why = f"it took more than {_NOTE_DEADLINE:.0f} s" if limit.expired() else words_of(error)
         self._emit(Warned(message=f"The schema could not be noted, so the next run sees no drift: {why}"))
 
 

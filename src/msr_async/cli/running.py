@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..config import RollbackStrategy
-from ..errors import BackupInvalid, MsrError
+from ..errors import BackupInvalid, MsrError, words_of
 from ..events import Event, MigrationErred, Observer, Planned, RecoveryStarted, Restored, Warned
 from ..observers.wording import doing
 from .documents import Document, of_error
@@ -154,11 +154,11 @@ def run(work: Callable[[Run], Awaitable[Result | None]], *, command: str, manner
         return result.code
     except BrokenPipeError:
         return let_go()
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+    except KeyboardInterrupt:  # before supervise() listened, or after
+        return report(Interrupted(signal.SIGINT, story="", recovered=True), code=Exit.INTERRUPTED, manners=manners)
     except Interrupted as error:
         return report(error, code=error.code, manners=manners)
-    except (Exception, asyncio.CancelledError) as raised:
+    except BaseException as raised:
         cause = _single(raised)
         return report(cause, code=exit_code(cause, command), manners=manners)
 
@@ -197,7 +197,7 @@ _PARAMETER = re.compile(r"((?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGN
 
 
 def _bug(error: BaseException) -> MsrError:
-    text = str(error).strip().split("\n")[0]
+    text = words_of(error).strip().split("\n")[0]
     problem = f"Something unexpected happened: {type(error).__name__}{f': {text}' if text else ''}."
     return MsrError(problem, hint="This is a bug in msr_async: run it again with --debug and report what it prints.")
 
