@@ -75,6 +75,20 @@ def test_a_failing_migration_exits_with_3_and_everything_is_back(cli: Command, s
     assert shop.sql("SELECT to_regclass('schema_version') IS NULL") == "t"
 
 
+@pytest.mark.parametrize("format", ["json", "table"])
+def test_what_a_script_prints_goes_to_standard_error(cli: Command, shop: Database, format: str) -> None:
+    cli.write(
+        "V202601010900_talk.py",
+        "import logging, sys\nprint('imported')\nlogging.basicConfig(stream=sys.stdout, level=logging.WARNING)\n"
+        "async def up(db, ctx):\n    print('running')\n    logging.warning('logged')\n    sys.stdout.write('written\\n')\n",
+    )
+    done = cli("migrate", "--quiet", "--mode", "manual", "--format", format, "--database-url", shop.dsn)
+    assert done.code == 0
+    assert done.err.splitlines() == ["imported", "running", "WARNING:root:logged", "written"]
+    assert "V202601010900_talk" in done.out
+    assert not {"imported", "running", "written"} & set(done.out.split())
+
+
 @pytest.mark.parametrize(
     "error",
     [
