@@ -154,6 +154,8 @@ class PostgresSnapshot:
         self._tool: schema.Tool | None = None
         self._tables: dict[tuple[str, ...], tables.Table] = {}
         self._left_out: list[str] = []
+        self._unmatched: tuple[str, ...] = ()
+        self._names: tuple[str, ...] = ()
         self.token = ""
         self.parts: Sequence[Part] = ()
 
@@ -182,6 +184,8 @@ class PostgresSnapshot:
         holding = [table for table in found if table.kind == "r"]
         chosen = [table for table in holding if tables.wanted(table, self._selection)]
         self._left_out = [table.label for table in holding if table not in chosen]
+        self._unmatched = tables.unmatched(found, self._selection)
+        self._names = tuple(sorted(table.label for table in found))
         self._tables = {table.names: table for table in chosen}
         self.parts = tables.cut(chosen)
         if large_objects:
@@ -308,6 +312,8 @@ class PostgresSnapshot:
             complete=bool(schema_documents) and not self._left_out,
             history=told.history,
             notes=tuple(notes),
+            unmatched=self._unmatched,
+            names=self._names,
         )
 
     async def _read_catalogue(self) -> _Told:
