@@ -83,6 +83,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(cli: Command, modul
         (("plan", "--down"), "--down needs a target"),
         (("down",), "TARGET"),
         (("down", "0"), "Pass --yes"),
+        (("down", "0_x", "--yes"), "Give 0 alone"),
         (("baseline",), "VERSION"),
         (("baseline", "-1"), "-1"),
         (("new",), "NAME"),

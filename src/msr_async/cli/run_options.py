@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -22,7 +21,6 @@ from ..config import (
     TransactionMode,
 )
 from ..errors import ConfigError
-from ..models import Version
 from .options import Shared, Switch, Tags, UsageError, locate, parse_tags
 
 IsolationLevel: TypeAlias = Literal["read-committed", "repeatable-read", "serializable"]
@@ -230,13 +228,3 @@ def _translated(name: str, value: Any) -> Any:
             return not value
         case _:
             return value
-
-
-def parse_target(target: str) -> Version:
-    """A version, or the name of a migration as other commands print it."""
-    found = re.fullmatch(r"(?:V(?=\d{12}))?(\d{1,14})(?:_.*)?", target, re.ASCII | re.DOTALL)
-    if not found:
-        raise UsageError(
-            f"{target!r} is not a version.", hint="Give the digits of a migration's file name, such as 202611220900."
-        )
-    return int(found[1])
