@@ -60,6 +60,17 @@ def test_quiet_says_nothing_but_the_result(cli: Command, shop: Database) -> None
     assert [Path(done.document["backup"]["path"]).name] == [path.name for path in files(cli)]
 
 
+@pytest.mark.parametrize(("text", "code"), [(GOOD, 1), (BAD, 3)])
+def test_a_run_is_what_it_was_when_nobody_can_be_told(cli: Command, shop: Database, text: str, code: int) -> None:
+    cli.write("V202601010900_paid.up.sql", text)
+    done = cli.script(
+        "import os\nfull = os.open('/dev/full', os.O_WRONLY)\nos.dup2(full, 1)\nos.dup2(full, 2)",
+        "migrate", "--format", "json", "--database-url", shop.dsn,
+    )  # fmt: skip
+    assert (done.code, done.out, done.err) == (code, "", "")
+    assert columns(shop) == ("id note paid" if text == GOOD else "id note")
+
+
 def test_a_failing_migration_exits_with_3_and_everything_is_back(cli: Command, shop: Database) -> None:
     cli.write("V202601010900_paid.up.sql", GOOD)
     cli.write("V202601020900_bad.up.sql", BAD)

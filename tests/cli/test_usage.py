@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,41 @@ def test_a_reader_that_leaves_early_is_no_drama(tmp_path: Path, arguments: str) 
     command = f"{sys.executable} -m msr_async {arguments} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def _redirected(folder: Path, arguments: str, where: str) -> subprocess.CompletedProcess[str]:
+    command = f"exec {sys.executable} -m msr_async {arguments} {where}"
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "backup list", "backup list --format json"])
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+    ids=["full", "closed"],
+)
+def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path, arguments: str, where: str, why: str) -> None:
+    done = _redirected(tmp_path, arguments, where)
+    only = "" if arguments.startswith("--") else "The command is done, and only its result is lost. "
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {only}Standard output cannot be written: {why}.\n"
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "<&- 2>&-"])
+def test_messages_that_cannot_be_written_change_nothing(tmp_path: Path, where: str) -> None:
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backups" / "x.msrbak").write_text("not a backup")  # a warning
+    done = _redirected(tmp_path, "backup list --format json", where)
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, {"backups": []}, "")
+    refused = _redirected(tmp_path, "status --format json", where)
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["exit_code"]) == (2, 2)
+
+
+def test_an_errors_own_code_stays_where_its_document_is_lost(tmp_path: Path) -> None:
+    done = _redirected(tmp_path, "status --format json", ">/dev/full")
+    assert done.returncode == 2
+    assert "No database was named" in done.stderr
+    assert _redirected(tmp_path, "status --format json", ">&- 2>&-").returncode == 2
 
 
 def test_the_demo_without_a_server_says_what_to_install(cli: Command) -> None:

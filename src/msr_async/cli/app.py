@@ -18,7 +18,8 @@ from .locks import lock
 from .migrations import baseline, down, migrate, new, plan, repair, status, validate
 from .opening import Injected
 from .options import DEFAULTS, Switch, UsageError
-from .running import Manners, let_go, report, run
+from .running import Manners, report, run, unwritten
+from .streams import OutputFailed
 
 app = App(
     name="msr-async",
@@ -71,8 +72,8 @@ def main(tokens: Sequence[str]) -> int:
         try:
             command(*bound.args, **bound.kwargs)
             sys.stdout.flush()
-        except BrokenPipeError:
-            return let_go()
+        except OutputFailed as failure:
+            return unwritten(failure)
         return Exit.OK
     shared = bound.arguments.get("shared", DEFAULTS)
     debug = bound.arguments.get("debug", shared.debug)

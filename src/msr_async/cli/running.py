@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from ..observers.wording import doing
 from .documents import Document, of_error
 from .exits import Exit, exit_code
 from .options import Format
+from .streams import OutputFailed, let_go
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,28 +147,32 @@ def run(work: Callable[[Run], Awaitable[Result | None]], *, command: str, manner
     if not manners.debug:
         # The event loop logs what it finds at its end with a traceback, on standard error if nobody listens.
         logging.getLogger("asyncio").addHandler(logging.NullHandler())
-    this = Run(manners)
+    this, result = Run(manners), None
     try:
         result = asyncio.run(this.supervise(lambda: work(this)))
         if result is None:
             return Exit.OK
         _print(result, manners)
         return result.code
-    except BrokenPipeError:
-        return let_go()
     except KeyboardInterrupt:  # before supervise() listened, or after
-        return report(Interrupted(signal.SIGINT, story="", recovered=True), code=Exit.INTERRUPTED, manners=manners)
+        story = "Nothing was begun." if result is None else "The command was done already."
+        return report(Interrupted(signal.SIGINT, story=story, recovered=True), code=Exit.INTERRUPTED, manners=manners)
     except Interrupted as error:
         return report(error, code=error.code, manners=manners)
     except BaseException as raised:
         cause = _single(raised)
+        if isinstance(cause, OutputFailed):
+            return unwritten(cause, result)
         return report(cause, code=exit_code(cause, command), manners=manners)
 
 
-def let_go() -> Exit:
-    """Whoever read us has left (`| head`): nobody is there to be told, and Python must not try again at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.GENERAL
+def unwritten(error: OutputFailed, result: Result | None = None) -> Exit:
+    """What cannot be written is not what the command did: its own code stays, unless that says that all is well."""
+    let_go()
+    if error.errno != errno.EPIPE:  # a reader who has left (`| head`) knows
+        done = "" if result is None else "The command is done, and only its result is lost. "
+        print(f"error: {done}Standard output cannot be written: {error.strerror}.", file=sys.stderr)
+    return Exit.GENERAL if result is None else result.code or Exit.GENERAL
 
 
 def report(error: BaseException, *, code: Exit, manners: Manners) -> Exit:
@@ -183,7 +189,10 @@ def report(error: BaseException, *, code: Exit, manners: Manners) -> Exit:
     show_error(console(sys.stderr), redact("\n".join([problem, *notes])), redact(known.hint))
     if manners.format == "json":
         said = {"message": redact(problem), "hint": redact(known.hint), "notes": notes}
-        _print_json({"error": of_error(error, code)["error"] | said})
+        try:
+            _print_json({"error": of_error(error, code)["error"] | said})
+        except OutputFailed as failure:
+            unwritten(failure)
     return code
 
 
