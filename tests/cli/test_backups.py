@@ -141,6 +141,8 @@ def test_restore_over_another_database_wants_its_name(
     url = ("--database-url", target.dsn)
     refused = cli("backup", "restore", made, "--format", "json", *url)
     assert (refused.code, refused.error["type"]) == (11, "TargetRefused")
+    label = f"{target.name}@{target.server.host}:{target.server.port}"
+    assert f'name it: --confirm-target "{label}"' in refused.error["hint"]
     assert cli("backup", "restore", made, "--confirm-target", "other@host", *url).code == 11
     assert cli("backup", "restore", made, "--environment", "production", *url).code == 11
     assert target.sql("SELECT count(*) FROM precious") == "0"

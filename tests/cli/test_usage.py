@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,10 @@ def test_without_the_extra_one_sentence_says_what_to_install(cli: Command, modul
         (("lock", "steal"), "steal"),
         (("migrate", "--tag", "release"), "release"),
         (("migrate", "--backup", "b.msrbak", "--mode", "full"), "--backup"),
+        (
+            ("status", "--migrations", "no", "--database-url", "postgresql://h/x"),
+            "or set --migrations to where they are",
+        ),
         (("status", "surplus"), "surplus"),
         (("backup", "create", "--compression-level", "99"), "compression_level"),
         (("backup", "verify", "--level", "deep"), "deep"),
@@ -206,6 +211,38 @@ def test_a_reader_that_leaves_early_is_no_drama(tmp_path: Path, arguments: str) 
     command = f"{sys.executable} -m msr_async {arguments} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+NO_UTF8 = os.fsdecode(b"x=\xff")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "create", "--tag", NO_UTF8),
+        ("backup", "create", "--include", NO_UTF8),
+        ("migrate", "--environment", NO_UTF8),
+        ("migrate", NO_UTF8),
+        ("status", "--database-url", f"postgresql://me:secret@h/{NO_UTF8}"),
+        ("new", NO_UTF8),
+    ],
+    ids=lambda item: " ".join(item[:-1]),
+)
+def test_text_that_is_no_utf8_is_refused(cli: Command, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, "--format", "json", env={"PYTHONUTF8": "1"})
+    assert (done.code, done.error["type"]) == (2, "UsageError")
+    assert "is not UTF-8" in done.error["message"]
+    assert "secret" not in done.out + done.err
+
+
+def test_a_path_need_not_be_utf8(cli: Command) -> None:
+    folder = os.fsdecode(b"m\xff")
+    for format in ("json", "table"):
+        made = cli("new", "x", "--no-down", "--migrations", f"{folder}/{format}", "--format", format)
+        assert made.code == 0, made.err
+        assert "m\\udcff/" in made.out
+    assert len(list((cli.folder / folder).rglob("*.sql"))) == 2
+    assert cli("backup", "list", "--backups", folder, "--format", "json").document == {"backups": []}
 
 
 def _redirected(folder: Path, arguments: str, where: str) -> subprocess.CompletedProcess[str]:

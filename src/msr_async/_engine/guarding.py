@@ -40,7 +40,7 @@ def guard_target(source: DatabaseInfo, target: DatabaseInfo, confirm: str | None
     if confirm is not None:
         if confirm != target.label:
             raise TargetRefused(
-                f"The restore was confirmed for {confirm!r}, and the target is {target.label!r}.",
+                f"The restore was confirmed for {confirm!r}, and the target is {target.label!r}, letter for letter.",
                 hint=f'Check which database you mean; if it is this one, give confirm_target="{target.label}".',
             )
         return

@@ -131,12 +131,16 @@ class DownOptions(_Any, _Lint, _Drift, LockOptions):
         BackupMode | None,
         Parameter(
             group=_WAY_BACK,
-            help="What the run does with backups. Default: full, or restore-only when --backup is given.",
+            help="What the run does with backups. Default: full, or restore_only when --backup is given.",
         ),
     ] = None
     backup: Annotated[
         Path | None,
-        Parameter(group=_WAY_BACK, metavar="PATH", help="An existing backup to go back to, instead of making one."),
+        Parameter(
+            group=_WAY_BACK,
+            metavar="PATH",
+            help="An existing backup that --strategy backup or both goes back to, instead of making one.",
+        ),
     ] = None
     keep_backup: Annotated[
         Switch, Parameter(group=_WAY_BACK, help="Keep the run's own backup when the run succeeded.")

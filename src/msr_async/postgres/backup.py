@@ -31,7 +31,7 @@ from .feasibility import check_way_back
 from .quoting import literal, qualified
 from .restoration import CATALOG, LARGE_OBJECTS, SEQUENCES, PostgresRestoration, restoration
 from .session import Session
-from .translating import is_lost, translating
+from .translating import RIGHT_TO_READ, is_lost, translating
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # row_security=off makes hidden rows an error; synchronize_seqscans=off keeps rows in their order on disk
@@ -164,10 +164,10 @@ class PostgresSnapshot:
         await refuse_pooler(leader, "a snapshot cannot be shared through it")
         if complete:
             await self._find_tool()
-        with translating("Locking the tables for the backup", leader):
+        with translating("Locking the tables for the backup", leader, right=RIGHT_TO_READ):
             await leader.execute(f"SET lock_timeout = {int(self._lock_timeout * 1000)}")
             found = await self._lock_tables()
-        with translating("Taking the snapshot", leader):
+        with translating("Taking the snapshot", leader, right=RIGHT_TO_READ):
             large_objects = await leader.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")
             large_bytes = await leader.fetchval(tables.LARGE_OBJECT_BYTES) if large_objects else 0
             self.token = await leader.fetchval("SELECT pg_catalog.pg_export_snapshot()")
@@ -255,7 +255,7 @@ class PostgresSnapshot:
                 # asyncpg stops reading while we sleep and the kernel's buffer fills: fewer, bigger pieces, half the CPU
                 await anyio.sleep(0.001)
 
-        with translating(f"Reading {part}", connection):
+        with translating(f"Reading {part}", connection, right=RIGHT_TO_READ):
             status = await connection.copy_from_query(
                 tables.copy_statement(part, self._tables.get(part.names)), output=receive
             )
@@ -319,7 +319,7 @@ class PostgresSnapshot:
     async def _read_catalogue(self) -> _Told:
         leader = self._leader
         async with self._leader_turn:
-            with translating("Reading the catalogue", leader):
+            with translating("Reading the catalogue", leader, right=RIGHT_TO_READ):
                 found = await catalog.read(leader)
                 documents = {
                     CATALOG: found.encode(),

@@ -19,7 +19,7 @@ from .connecting import Target
 from .driver import Connection, Pool
 from .schema_version import PostgresSchemaVersion
 from .session import EndedByScript, NotCommitted, Session
-from .translating import is_lost, is_transient, server_message, translate, translating
+from .translating import SAVEPOINT, WENT_ON, is_lost, is_transient, server_message, translate, translating
 
 if TYPE_CHECKING:
     from .applying import Application
@@ -287,6 +287,14 @@ def _plainly(doing: str, path: Path | None = None) -> Iterator[None]:
             path=path,
             hint="Take COMMIT and ROLLBACK out of it.",
         ) from None
+    except ScriptFailed as raised:
+        cause = raised.__cause__
+        if not isinstance(cause, asyncpg.InFailedSQLTransactionError):
+            raise
+        first = (
+            f" ({server_message(cause.__context__)})" if isinstance(cause.__context__, asyncpg.PostgresError) else ""
+        )
+        raise ScriptFailed(f"{WENT_ON}{first}.", path=raised.path, line=raised.line, hint=SAVEPOINT) from cause
     except NotCommitted as refused:
         error = refused.__cause__
         assert isinstance(error, asyncpg.PostgresError)
