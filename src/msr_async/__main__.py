@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from .cli.streams import prepare
+
 _EXTRA = {"cyclopts", "rich"}
 
 
 def main() -> int:
     """Run what the arguments ask for and return the exit code."""
+    prepare()
     try:
         import rich  # noqa: F401 - asked for here: cyclopts would ask later, in the middle of something
 

@@ -185,6 +185,14 @@ class TargetRefused(RestoreFailed):
     """The target is not one that may be overwritten without its name being said."""
 
 
+def words_of(error: BaseException) -> str:
+    """What an error says. Those of scripts and drivers can be anything, also unable to say it."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"its message cannot be read ({type(broken).__name__})"
+
+
 def _inline(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = words_of(error) or type(error).__name__
     return text if text.endswith((".", "!", "?")) else f"{text}."

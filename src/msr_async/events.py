@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from .errors import MigrationFailed
 from .models import BackupInfo, Direction, Drift, Migration, Part, Plan, RestoreInfo
 
 
@@ -143,6 +144,8 @@ class Restored(Event, frozen=True, kw_only=True):
 
 class Warned(Event, frozen=True, kw_only=True):
     message: str
+    failure: MigrationFailed | None = None
+    """Of a run that was cancelled: what would have been raised, were a cancellation not raised as it came."""
 
 
 Observer: TypeAlias = Callable[[Event], None]

@@ -253,6 +253,10 @@ class SnapshotDetails(Struct, frozen=True, kw_only=True):
     """What was applied at the moment of the snapshot, as `SchemaVersion.applied` says it."""
     notes: tuple[str, ...] = ()
     """What a reader of the backup must know, one sentence each: what it leaves out and why."""
+    unmatched: tuple[str, ...] = ()
+    """Patterns of the selection that mean nothing that is there."""
+    names: tuple[str, ...] = ()
+    """What a pattern could have meant, wanted where one is in `unmatched`."""
 
 
 # -- the manifest: the last member of a backup file ------------------------------------------------

@@ -172,6 +172,42 @@ async def test_a_script_that_exits_the_program_is_a_failed_migration(setting: Se
     assert await setting.world.contents() == before
 
 
+@pytest.mark.parametrize(
+    "error", ["KeyboardInterrupt()", "asyncio.CancelledError()", "GeneratorExit()", "BaseExceptionGroup('g', [E()])"]
+)
+async def test_what_a_script_raises_as_if_the_program_ended_is_a_failed_migration(setting: Setting, error: str) -> None:
+    before = await setting.fill()
+    setting.add(2, setting.put("two", "a", "1"), down=[setting.drop("two")])
+    setting.add(3, "import asyncio", "class E(BaseException): ...", f"raise {error}")
+    with pytest.raises(MigrationFailed, match=r"V\w+3_\w+\.py:\d+: ") as raised:
+        await setting.executor().migrate()
+    assert raised.value.result.restored
+    assert await setting.world.contents() == before
+    await assert_lock_is_free(setting)
+
+
+@pytest.mark.parametrize("how", ["scope", "task"])
+async def test_a_script_that_makes_a_cancellation_of_its_own_leaves_ours_one(setting: Setting, how: str) -> None:
+    """The run is cancelled while the script waits, and what the script raises then is no CancelledError of ours."""
+    before = await setting.fill()
+    setting.add(
+        2, "import asyncio", "try:", "    await asyncio.sleep(60)", "finally:", "    raise asyncio.CancelledError"
+    )
+    task = asyncio.current_task()
+    assert task is not None
+    if how == "scope":
+        with anyio.move_on_after(1) as scope:
+            await setting.executor().migrate()
+        assert scope.cancelled_caught
+    else:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await setting.executor().migrate()
+    assert task.cancelling() == 0
+    assert await setting.world.contents() == before
+    await assert_lock_is_free(setting)
+
+
 async def test_a_run_cancelled_while_it_waits_for_the_lock_does_nothing(setting: Setting) -> None:
     before = await setting.fill()
     setting.add(2, setting.put("two", "a", "1"))

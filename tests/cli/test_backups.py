@@ -21,6 +21,23 @@ def made(cli: Command, shop: Database) -> Path:
     return cli.folder / cli("backup", "create", "--database-url", shop.dsn).out.strip()
 
 
+def test_a_table_that_is_not_there_is_told(cli: Command, shop: Database) -> None:
+    url = ("--database-url", shop.dsn)
+    missed = cli("backup", "create", "--include", "orders", "--format", "json", *url)
+    assert (missed.code, missed.error["type"]) == (5, "BackupFailed")
+    assert missed.error["hint"] == "Did you mean public.orders?"
+    assert not list((cli.folder / "backups").glob("*.msrbak"))
+
+    made = cli(
+        "backup", "create", "--include", "public.orders", "--include", "public.order", "--exclude", "log.*", *url
+    )
+    assert made.code == 0
+    assert (
+        "warning: include public.order means nothing that is in the database. Did you mean public.orders?" in made.err
+    )
+    assert "warning: exclude log.* means nothing that is in the database." in made.err
+
+
 def test_create_prints_the_path_and_nothing_else(cli: Command, shop: Database) -> None:
     done = cli("backup", "create", "--database-url", shop.dsn)
     assert done.code == 0
@@ -124,6 +141,8 @@ def test_restore_over_another_database_wants_its_name(
     url = ("--database-url", target.dsn)
     refused = cli("backup", "restore", made, "--format", "json", *url)
     assert (refused.code, refused.error["type"]) == (11, "TargetRefused")
+    label = f"{target.name}@{target.server.host}:{target.server.port}"
+    assert f'name it: --confirm-target "{label}"' in refused.error["hint"]
     assert cli("backup", "restore", made, "--confirm-target", "other@host", *url).code == 11
     assert cli("backup", "restore", made, "--environment", "production", *url).code == 11
     assert target.sql("SELECT count(*) FROM precious") == "0"

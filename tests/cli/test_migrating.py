@@ -60,6 +60,70 @@ def test_quiet_says_nothing_but_the_result(cli: Command, shop: Database) -> None
     assert [Path(done.document["backup"]["path"]).name] == [path.name for path in files(cli)]
 
 
+DROPS = "DROP TABLE schema_version, schema_version_notes"
+CATCHES = "try:\n        await db.execute('SELECT 1 / 0')\n    except Exception:\n        {}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("drops.up.sql", DROPS, "the script itself has taken it away"),
+        ("drops.py", f"async def up(db, ctx):\n    await db.execute('{DROPS}')", "the script itself has taken it away"),
+        (
+            "goes_on.py",
+            "async def up(db, ctx):\n    " + CATCHES.format("pass"),
+            "a statement had failed, the script caught",
+        ),
+        (
+            "goes_on.py",
+            "async def up(db, ctx):\n    " + CATCHES.format("pass") + "    await db.execute('SELECT 1')",
+            "goes_on.py:6: a statement had failed, the script caught",
+        ),
+        (
+            "goes_on.py",
+            "async def up(db, ctx):\n    " + CATCHES.format("await db.execute('SELECT 2')"),
+            "and the server keeps nothing of such a transaction (division by zero.).",
+        ),
+    ],
+    ids=["drops in SQL", "drops in Python", "goes on to the end", "goes on", "goes on in the handler"],
+)
+@pytest.mark.parametrize("mode", ["per_migration", "per_batch"])
+def test_what_a_script_did_to_its_own_record_is_said(
+    cli: Command, shop: Database, file: str, text: str, words: str, mode: str
+) -> None:
+    cli.write(f"V202601010900_{file}", text)
+    done = cli("migrate", "--mode", "manual", "--transaction", mode, "--format", "json", "--database-url", shop.dsn)
+    assert done.code == 3
+    assert words in done.error["message"]
+    assert "db.transaction()" in done.error["message"] or "drop" in file
+
+
+def test_rights_that_a_backup_needs_are_named_and_its_code_is_5(cli: Command, shop: Database) -> None:
+    role = f"weak_{shop.name}"
+    shop.sql(f"CREATE ROLE {role} LOGIN")
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    url = ("--format", "json", "--database-url", shop.dsn.replace("//postgres@", f"//{role}@"))
+    refused = cli("migrate", *url)
+    assert (refused.code, refused.error["type"]) == (5, "BackupFailed")
+    assert "GRANT pg_read_all_data TO this role" in refused.error["hint"]
+    for flags in (("--mode", "manual"), ("--dry-run",)):
+        early = cli("migrate", *flags, *url)
+        assert (early.code, early.error["type"]) == (1, "PermissionMissing")
+        assert "GRANT USAGE, CREATE ON SCHEMA public TO this role" in early.error["hint"]
+        assert "failed: V2026" not in early.err
+
+
+@pytest.mark.parametrize(("text", "code"), [(GOOD, 1), (BAD, 3)])
+def test_a_run_is_what_it_was_when_nobody_can_be_told(cli: Command, shop: Database, text: str, code: int) -> None:
+    cli.write("V202601010900_paid.up.sql", text)
+    done = cli.script(
+        "import os\nfull = os.open('/dev/full', os.O_WRONLY)\nos.dup2(full, 1)\nos.dup2(full, 2)",
+        "migrate", "--format", "json", "--database-url", shop.dsn,
+    )  # fmt: skip
+    assert (done.code, done.out, done.err) == (code, "", "")
+    assert columns(shop) == ("id note paid" if text == GOOD else "id note")
+
+
 def test_a_failing_migration_exits_with_3_and_everything_is_back(cli: Command, shop: Database) -> None:
     cli.write("V202601010900_paid.up.sql", GOOD)
     cli.write("V202601020900_bad.up.sql", BAD)
@@ -73,6 +137,45 @@ def test_a_failing_migration_exits_with_3_and_everything_is_back(cli: Command, s
     assert "V202601020900_bad.up.sql:3:13" in done.err
     assert columns(shop) == "id note"
     assert shop.sql("SELECT to_regclass('schema_version') IS NULL") == "t"
+
+
+@pytest.mark.parametrize("format", ["json", "table"])
+def test_what_a_script_prints_goes_to_standard_error(cli: Command, shop: Database, format: str) -> None:
+    cli.write(
+        "V202601010900_talk.py",
+        "import logging, sys\nprint('imported')\nlogging.basicConfig(stream=sys.stdout, level=logging.WARNING)\n"
+        "async def up(db, ctx):\n    print('running')\n    logging.warning('logged')\n    sys.stdout.write('written\\n')\n",
+    )
+    done = cli("migrate", "--quiet", "--mode", "manual", "--format", format, "--database-url", shop.dsn)
+    assert done.code == 0
+    assert done.err.splitlines() == ["imported", "running", "WARNING:root:logged", "written"]
+    assert "V202601010900_talk" in done.out
+    assert not {"imported", "running", "written"} & set(done.out.split())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "KeyboardInterrupt()",
+        "asyncio.CancelledError()",
+        "GeneratorExit()",
+        "BaseExceptionGroup('g', [KeyboardInterrupt()])",
+        "Mute()",
+    ],
+)
+def test_whatever_a_script_raises_is_a_failed_migration(cli: Command, shop: Database, error: str) -> None:
+    cli.write("V202601010900_paid.up.sql", GOOD)
+    cli.write(
+        "V202601020900_bad.py",
+        "import asyncio\nclass Mute(Exception):\n    def __str__(self): return 1 / 0\n"
+        f"async def up(db, ctx):\n    raise {error}\n",
+    )
+    done = cli("migrate", "--format", "json", "--database-url", shop.dsn)
+    assert (done.code, done.error["type"]) == (3, "MigrationFailed"), done.err
+    assert f"V202601020900_bad.py:5: {error.partition('(')[0].rpartition('.')[2]}" in done.error["message"]
+    assert done.error["result"]["restored"] is True
+    assert "Traceback" not in done.err
+    assert columns(shop) == "id note"
 
 
 @pytest.mark.parametrize(

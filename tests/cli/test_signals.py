@@ -53,6 +53,8 @@ def test_a_signal_in_the_middle_of_a_migration_puts_everything_back(
     assert done.code == code
     assert (done.error["type"], done.error["exit_code"]) == ("Interrupted", code)
     assert "was restored" in done.error["message"]
+    result = done.error["result"]
+    assert (result["restored"], result["failed"]["name"], result["success"]) == (True, "slow", False)
     assert "Traceback" not in done.err
     assert is_as_before(shop)
 
@@ -63,7 +65,9 @@ def test_a_signal_at_the_start_of_a_migration_puts_everything_back(cli: Command,
     run = cli.start("migrate", "--database-url", shop.dsn)
     run.wait_for("running V202601020900_slow")
     run.send(signal.SIGINT)
-    assert run.end().code == 130
+    done = run.end()
+    assert done.code == 130
+    assert done.err.count("was restored: the database is as it was") == 1
     assert is_as_before(shop)
 
 
@@ -118,6 +122,7 @@ def test_a_held_lock_exits_with_8_and_names_the_holder(cli: Command, shop: Datab
     assert time.monotonic() - started < 15
     assert (second.code, second.error["type"]) == (8, "LockNotAcquired")
     assert second.error["holder"]
+    assert second.error["hint"] == "Let the other run finish, or raise --lock-timeout."
     assert "waiting for the migration lock" in second.err
     first.send(signal.SIGINT)
     assert first.end().code == 130

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +85,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(cli: Command, modul
         (("plan", "--down"), "--down needs a target"),
         (("down",), "TARGET"),
         (("down", "0"), "Pass --yes"),
+        (("down", "0_x", "--yes"), "Give 0 alone"),
         (("baseline",), "VERSION"),
         (("baseline", "-1"), "-1"),
         (("new",), "NAME"),
@@ -90,6 +93,10 @@ def test_without_the_extra_one_sentence_says_what_to_install(cli: Command, modul
         (("lock", "steal"), "steal"),
         (("migrate", "--tag", "release"), "release"),
         (("migrate", "--backup", "b.msrbak", "--mode", "full"), "--backup"),
+        (
+            ("status", "--migrations", "no", "--database-url", "postgresql://h/x"),
+            "or set --migrations to where they are",
+        ),
         (("status", "surplus"), "surplus"),
         (("backup", "create", "--compression-level", "99"), "compression_level"),
         (("backup", "verify", "--level", "deep"), "deep"),
@@ -204,6 +211,73 @@ def test_a_reader_that_leaves_early_is_no_drama(tmp_path: Path, arguments: str) 
     command = f"{sys.executable} -m msr_async {arguments} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+NO_UTF8 = os.fsdecode(b"x=\xff")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "create", "--tag", NO_UTF8),
+        ("backup", "create", "--include", NO_UTF8),
+        ("migrate", "--environment", NO_UTF8),
+        ("migrate", NO_UTF8),
+        ("status", "--database-url", f"postgresql://me:secret@h/{NO_UTF8}"),
+        ("new", NO_UTF8),
+    ],
+    ids=lambda item: " ".join(item[:-1]),
+)
+def test_text_that_is_no_utf8_is_refused(cli: Command, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, "--format", "json", env={"PYTHONUTF8": "1"})
+    assert (done.code, done.error["type"]) == (2, "UsageError")
+    assert "is not UTF-8" in done.error["message"]
+    assert "secret" not in done.out + done.err
+
+
+def test_a_path_need_not_be_utf8(cli: Command) -> None:
+    folder = os.fsdecode(b"m\xff")
+    for format in ("json", "table"):
+        made = cli("new", "x", "--no-down", "--migrations", f"{folder}/{format}", "--format", format)
+        assert made.code == 0, made.err
+        assert "m\\udcff/" in made.out
+    assert len(list((cli.folder / folder).rglob("*.sql"))) == 2
+    assert cli("backup", "list", "--backups", folder, "--format", "json").document == {"backups": []}
+
+
+def _redirected(folder: Path, arguments: str, where: str) -> subprocess.CompletedProcess[str]:
+    command = f"exec {sys.executable} -m msr_async {arguments} {where}"
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "backup list", "backup list --format json"])
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+    ids=["full", "closed"],
+)
+def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path, arguments: str, where: str, why: str) -> None:
+    done = _redirected(tmp_path, arguments, where)
+    only = "" if arguments.startswith("--") else "The command is done, and only its result is lost. "
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {only}Standard output cannot be written: {why}.\n"
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "<&- 2>&-"])
+def test_messages_that_cannot_be_written_change_nothing(tmp_path: Path, where: str) -> None:
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backups" / "x.msrbak").write_text("not a backup")  # a warning
+    done = _redirected(tmp_path, "backup list --format json", where)
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, {"backups": []}, "")
+    refused = _redirected(tmp_path, "status --format json", where)
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["exit_code"]) == (2, 2)
+
+
+def test_an_errors_own_code_stays_where_its_document_is_lost(tmp_path: Path) -> None:
+    done = _redirected(tmp_path, "status --format json", ">/dev/full")
+    assert done.returncode == 2
+    assert "No database was named" in done.stderr
+    assert _redirected(tmp_path, "status --format json", ">&- 2>&-").returncode == 2
 
 
 def test_the_demo_without_a_server_says_what_to_install(cli: Command) -> None:

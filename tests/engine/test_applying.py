@@ -95,6 +95,22 @@ async def test_the_text_that_was_checked_is_what_runs(runs: Runs) -> None:
         ("async def up(db, ctx):\n    helper()\ndef helper():\n    raise KeyError('k')", 4, "KeyError: 'k'"),
         ("async def up(db, ctx):\n    raise ValueError", 2, "ValueError"),
         ("async def up(db, ctx):\n    raise SystemExit(3)", 2, "SystemExit: 3"),
+        ("async def up(db, ctx):\n    raise KeyboardInterrupt", 2, "KeyboardInterrupt"),
+        ("async def up(db, ctx):\n    raise GeneratorExit", 2, "GeneratorExit"),
+        ("import asyncio\nasync def up(db, ctx):\n    raise asyncio.CancelledError", 3, "CancelledError"),
+        (
+            "async def up(db, ctx):\n    raise BaseExceptionGroup('g', [KeyboardInterrupt()])",
+            2,
+            "BaseExceptionGroup: g",
+        ),
+        ("async def up(db, ctx): ...\nraise KeyboardInterrupt", 2, "KeyboardInterrupt"),
+        ("import asyncio\nasync def up(db, ctx): ...\nraise asyncio.CancelledError", 3, "CancelledError"),
+        ("async def up(db, ctx): ...\nraise GeneratorExit", 2, "GeneratorExit"),
+        (
+            "async def up(db, ctx):\n    raise E\nclass E(Exception):\n    def __str__(self): return 1 / 0",
+            2,
+            "E: its message cannot be read (ZeroDivisionError)",
+        ),
     ],
 )
 @pytest.mark.parametrize("mode", list(TransactionMode))

@@ -27,8 +27,10 @@ OTHER = replace(SOURCE, name="copy", host="dev.example", identity="b", environme
         replace(OTHER, empty=True),
         replace(OTHER, empty=True, environment="production"),
         replace(OTHER, environment="development"),
+        replace(OTHER, environment="Staging"),
+        replace(OTHER, environment="ci"),
     ],
-    ids=["the same database", "empty", "empty production", "development"],
+    ids=["the same database", "empty", "empty production", "development", "in capitals", "ci"],
 )
 def test_a_harmless_target_passes_without_a_word(target: DatabaseInfo) -> None:
     guard_target(SOURCE, target, None)
@@ -39,13 +41,20 @@ def test_a_clone_at_another_address_is_not_the_same_database() -> None:
         guard_target(SOURCE, replace(SOURCE, host="clone.example"), None)
 
 
-@pytest.mark.parametrize("environment", [None, "production", "Production"])
+@pytest.mark.parametrize(
+    "environment", [None, "", "production", "Production", "prod", "prodction", "live", "PRD", "eu-1"]
+)
 def test_any_other_target_is_refused_with_the_name_to_give(environment: str | None) -> None:
     with pytest.raises(TargetRefused, match=r'confirm_target="copy@dev\.example"'):
         guard_target(SOURCE, replace(OTHER, environment=environment), None)
 
 
-@pytest.mark.parametrize("environment", [None, "production"])
+def test_the_refusal_says_the_label_and_which_ones_pass() -> None:
+    with pytest.raises(TargetRefused, match=r"is labelled 'prod', which is not one of development, dev, .*staging"):
+        guard_target(SOURCE, replace(OTHER, environment="prod"), None)
+
+
+@pytest.mark.parametrize("environment", [None, "production", "prod"])
 def test_the_right_name_opens_it(environment: str | None) -> None:
     guard_target(SOURCE, replace(OTHER, environment=environment), "copy@dev.example")
 

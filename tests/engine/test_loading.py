@@ -132,6 +132,13 @@ async def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) ->
         await load(write(tmp_path, "file"))
 
 
+async def test_a_file_whose_name_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, os.fsdecode(b"V202601010001_\xff.up.sql"), b"select 1")
+    folder = await load(tmp_path)
+    assert folder.migrations == ()
+    assert codes(folder.issues) == [("not-utf8", "error", path.name)]
+
+
 async def test_a_file_that_is_not_utf8_is_an_error_with_its_path(tmp_path: Path) -> None:
     path = write(tmp_path, "V202601010001_x.up.sql", "select 'é';".encode("latin-1"))
     folder = await load(tmp_path)

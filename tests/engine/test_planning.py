@@ -460,6 +460,14 @@ def test_own_checks_see_the_plan_and_what_they_find_is_said_once() -> None:
     assert judged(once, [warning("late")], config) == once
 
 
+def test_a_check_that_would_end_the_program_is_an_error_too() -> None:
+    def leaving(decided: Plan) -> list[Issue]:
+        raise SystemExit(3)
+
+    (issue,) = judged(decide([]), [], Config(checks=[leaving])).issues
+    assert "SystemExit: 3" in issue.message
+
+
 def test_a_check_that_breaks_is_an_error_that_names_it() -> None:
     def naming(decided: Plan) -> list[Issue]:
         raise LookupError("no rule")

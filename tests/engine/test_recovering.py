@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -506,8 +507,49 @@ def test_a_kept_backup_comes_with_the_command_that_restores_it() -> None:
     assert told("backup", "create_only", Recovery()) == (
         "Migration V202601010002_y failed: no. Applied before it and kept: V202601010001_x. "
         "Its own transaction was rolled back. Nothing was restored. "
-        "To go back to the state before the run: msr-async backup restore 'my backups/a.msrbak'"
+        "To go back to the state before the run, data included: msr-async backup restore 'my backups/a.msrbak'"
     )
+
+
+GO_BACK = "To go back to the state before the run, data included: msr-async backup restore 'my backups/a.msrbak'"
+NOTHING_TO_DO = "Nothing has to be restored; the backup my backups/a.msrbak was kept."
+OUTSIDE = under_way("outside", note="statements:1")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mode", "recovery", "settings", "end"),
+    [
+        ("down", "create_only", Recovery(undone=(FIRST,)), {"undone": (FIRST,)}, GO_BACK),
+        ("down", "create_only", Recovery(half_done=True), {"course": OUTSIDE}, GO_BACK),
+        ("both", "create_only", Recovery(undone=(FIRST,), stayed=(SECOND,)), {"undone": (FIRST,)}, GO_BACK),
+        ("none", "create_only", Recovery(half_done=True), {"course": OUTSIDE, "executed": ()}, GO_BACK),
+        ("none", "create_only", Recovery(), {"course": under_way(touched=True), "executed": ()}, GO_BACK),
+        ("none", "create_only", Recovery(), {"error": ConnectionLost("gone"), "executed": ()}, GO_BACK),
+        ("none", "create_only", Recovery(), {"error": asyncio.CancelledError(), "executed": ()}, GO_BACK),
+        (
+            "down",
+            "restore_only",
+            Recovery(),
+            {},
+            GO_BACK.replace("the state before the run, data included", "that backup"),
+        ),
+        ("backup", "full", Recovery(), {"executed": ()}, NOTHING_TO_DO),
+        ("backup", "full", Recovery(), {"course": OUTSIDE, "executed": ()}, NOTHING_TO_DO),
+        ("none", "create_only", Recovery(), {"executed": ()}, NOTHING_TO_DO),
+        ("down", "create_only", Recovery(), {"executed": ()}, NOTHING_TO_DO),
+        (
+            "none",
+            "manual",
+            Recovery(),
+            {"executed": (), "backup": None},
+            "as it was before the run. Nothing was restored.",
+        ),
+    ],
+)
+def test_what_to_do_with_a_backup_that_was_not_put_back_is_said(
+    strategy: str, mode: str, recovery: Recovery, settings: dict[str, object], end: str
+) -> None:
+    assert told(strategy, mode, recovery, **settings).endswith(end)
 
 
 def test_an_undone_run_names_what_was_undone() -> None:

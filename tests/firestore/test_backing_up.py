@@ -232,8 +232,7 @@ async def test_all_parts_are_of_one_moment_while_somebody_writes(opened: Open, s
         ((), ("users/*/orders", "gone/x/deep")),
         (("users", "gone"), ("users/03*", "users/005")),
         (("schema_version*",), ()),
-        (("nothing",), ()),
-        (("schema_version_lock",), ()),
+        (("nothing", "schema_version_lock", "users/005"), ("nowhere*",)),
     ],
 )
 async def test_a_selection_is_what_its_patterns_say(
@@ -251,6 +250,40 @@ async def test_a_selection_is_what_its_patterns_say(
     assert all(pattern in " ".join(manifest.notes[:-1]) for pattern in (*include, *exclude))
 
 
+@pytest.mark.parametrize(
+    ("include", "said"),
+    [
+        ("user", "Did you mean users?"),
+        ("schema_version_lock", "Did you mean schema_version, "),
+        ("user*s/9", "Did you mean users?"),
+        ("zzz*", "There are: gone, "),
+    ],
+)
+async def test_a_selection_of_nothing_is_refused_with_the_names_that_are_there(
+    clients: CutClients, storage: LocalStorage, include: str, said: str
+) -> None:
+    await write(clients, [*SHOP, *LOCKS])
+    with pytest.raises(BackupFailed, match="Nothing is in the database that include means") as raised:
+        await make(backup_of(clients), clients, storage, include=[include])
+    assert raised.value.hint.startswith(said)
+    assert list(storage.path("b.msrbak").parent.glob("*.msrbak")) == []
+
+
+async def test_what_means_nothing_is_told_pattern_for_pattern(clients: CutClients) -> None:
+    await write(clients, [*SHOP, *LOCKS])
+    selection = Selection(include=("users/005", "users/555", "us*rs"), exclude=("gone/y", "nowhere*", "users/03*"))
+    async with backup_of(clients).snapshot(selection, complete=False) as snapshot:
+        for part in snapshot.parts:
+            await snapshot.dump(part, _nowhere)
+        details = await snapshot.details()
+    assert details.unmatched == ("users/555", "gone/y", "nowhere*")
+    assert "schema_version_lock" not in details.names
+
+
+async def _nowhere(piece: bytes) -> None:
+    pass
+
+
 def _meant(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """The patterns above, read by a person."""
     said = {
@@ -263,6 +296,7 @@ def _meant(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
         "gone/x/deep": path.startswith("gone/x/deep/"),
         "schema_version*": path.startswith("schema_version"),
         "nothing": False,
+        "nowhere*": False,
         "schema_version_lock": False,
     }
     return (not include or any(said[item] for item in include)) and not any(said[item] for item in exclude)

@@ -290,7 +290,8 @@ async def _together(
     try:
         await ground.unit(lambda: current, attempt)
     except BaseException as error:
-        ground.emit(MigrationErred(migration=current.migration, direction=current.function, error=error))
+        if course.step is not None:
+            ground.emit(MigrationErred(migration=current.migration, direction=current.function, error=error))
         raise
     if notes is None:
         course.end(*_migrations(steps))

@@ -14,7 +14,16 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from ..config import Config, Policy
-from ..errors import ConnectionLost, MigrationFailed, MsrError, ValidationFailed
+from ..errors import (
+    BackupFailed,
+    ConnectionLost,
+    DatabaseError,
+    MigrationFailed,
+    MsrError,
+    PermissionMissing,
+    ValidationFailed,
+    words_of,
+)
 from ..events import Drifted, LockWaiting, Planned, Warned
 from ..models import (
     AppliedMigration,
@@ -102,7 +111,7 @@ class Conductor(Generic[ConnT]):
             await self._look_for_drift(now.applied)
             if dry_run:
                 return replace(await self._rehearse(now), duration=time.monotonic() - started)
-            made = await self.backups.make(complete=intent.restore) if intent.make_backup else None
+            made = await self._back_up(intent) if intent.make_backup else None
             course = await self._apply(now, intent, made or named, started)
             await self._note_schema()
         kept = await self.backups.tidy(made) if intent.delete_backup else made
@@ -144,9 +153,19 @@ class Conductor(Generic[ConnT]):
                 self._handler, now, self._config, self._emit, by=by, run=new_token(), course=course
             )
         except MsrError as error:
+            if course.step is None:
+                raise  # no migration has failed: it did not come to the first
             failure = replace(nothing, failed=course.step)
             raise MigrationFailed(failure, error, outcome="It was a dry run: nothing was changed.") from error
         return replace(nothing, success=True, executed=executed, skipped=skipped)
+
+    async def _back_up(self, intent: Intent) -> WayBack:
+        try:
+            return await self.backups.make(complete=intent.restore)
+        except DatabaseError as error:
+            if type(error) not in (DatabaseError, PermissionMissing):  # the others say more by their class
+                raise
+            raise BackupFailed(f"The backup before the run failed. {error.problem}", hint=error.hint) from error
 
     async def _apply(self, now: Plan, intent: Intent, way_back: WayBack | None, started: float) -> Course:
         course = Course()
@@ -176,11 +195,12 @@ class Conductor(Generic[ConnT]):
             if not isinstance(error, Exception):
                 # A cancellation is never replaced, so the story goes to the observers.
                 stopped = asyncio.CancelledError("The run was cancelled")
-                self._emit(Warned(message=str(verdict(self._config, result, stopped, recovery, course))))
+                failure = verdict(self._config, result, stopped, recovery, course)
+                self._emit(Warned(message=str(failure), failure=failure))
                 raise
             failure = verdict(self._config, result, error, recovery, course)
             if cancelled is not None:
-                self._emit(Warned(message=str(failure)))
+                self._emit(Warned(message=str(failure), failure=failure))
                 raise cancelled from failure
             raise failure from error
         return course
@@ -265,7 +285,7 @@ class Conductor(Generic[ConnT]):
                 await note_schema(self._handler)
             return
         except Exception as error:
-            why = f"it took more than {_NOTE_DEADLINE:.0f} s" if limit.expired() else str(error)
+            why = f"it took more than {_NOTE_DEADLINE:.0f} s" if limit.expired() else words_of(error)
         self._emit(Warned(message=f"The schema could not be noted, so the next run sees no drift: {why}"))
 
 

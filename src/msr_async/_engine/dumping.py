@@ -14,7 +14,7 @@ from msgspec import Struct
 from .. import archive
 from ..config import BackupConfig
 from ..errors import BackupFailed
-from ..events import BackupCreated, PartProgress, Step, TransferStarted
+from ..events import BackupCreated, PartProgress, Step, TransferStarted, Warned
 from ..models import (
     VERSION,
     BackupInfo,
@@ -32,6 +32,7 @@ from .appending import Appender
 from .chunking import Chunk, Cutter
 from .emitting import Emitter
 from .listing import backup_info
+from .selecting import check_selection
 from .sharing import plainly
 
 
@@ -64,7 +65,14 @@ async def dump(
                 token, parts = snapshot.token, tuple(snapshot.parts)
                 estimate = sum(part.estimate for part in parts)
                 emit(TransferStarted(action="backup", path=path, parts=parts, raw_bytes=estimate))
-                run = _Run(snapshot=snapshot, appender=appender, config=config, complete=complete, emit=emit)
+                run = _Run(
+                    snapshot=snapshot,
+                    appender=appender,
+                    config=config,
+                    selection=selection,
+                    complete=complete,
+                    emit=emit,
+                )
                 contents = await run.everything(parts)
             manifest = Manifest(
                 id=str(uuid.uuid4()),
@@ -102,6 +110,7 @@ class _Run(Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     appender: Appender
     config: BackupConfig
+    selection: Selection
     complete: bool
     emit: Emitter
 
@@ -136,6 +145,8 @@ class _Run(Struct, frozen=True, kw_only=True):
                 "Only the rows could be taken, not what holds them: such a backup cannot undo a migration.",
                 hint="Look at the backup's notes for what is missing, or ask for a backup of the data alone.",
             )
+        for warning in check_selection(self.selection, details):
+            self.emit(Warned(message=warning))
         documents: list[DocumentEntry] = []
         for name, content in details.documents.items():
             member = archive.document_member(name)

@@ -23,5 +23,7 @@ class Emitter:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 _log.exception("The observer %r failed on %s; the run goes on.", observer, type(event).__name__)

@@ -42,7 +42,10 @@ def find(folder: Path, issues: list[Issue]) -> Iterator[File]:
     """All of them in a folder and its sub-folders, by name within each; what does not fit becomes an issue."""
     for entry, top in _walk(os.fspath(folder), issues):
         file = _recognised(entry.name)
-        if file is None:
+        if file is not None and not _is_text(entry.name):  # the history could not hold it
+            message = "The name of the file is not UTF-8. Give it another one."
+            issues.append(_issue("not-utf8", message, entry.path))
+        elif file is None:
             issues.extend(_misnamed(entry))
         elif file.kind == "hook" and not top:
             message = (
@@ -109,6 +112,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_text(name: str) -> bool:
+    """Whether it is what its bytes mean: those that are no UTF-8 come as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _read(entry: os.DirEntry[str], issues: list[Issue]) -> str | None:

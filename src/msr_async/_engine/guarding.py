@@ -5,12 +5,28 @@ from __future__ import annotations
 from ..errors import TargetRefused
 from ..models import DatabaseInfo
 
+EXPENDABLE = (
+    "development",
+    "dev",
+    "local",
+    "test",
+    "testing",
+    "ci",
+    "qa",
+    "staging",
+    "stage",
+    "preview",
+    "sandbox",
+    "demo",
+)
+"""The environments that may be overwritten without a word. Any other label, a misspelt one too, is production's."""
+
 
 def guard_target(source: DatabaseInfo, target: DatabaseInfo, confirm: str | None, *, hint: str | None = None) -> None:
     """Let a restore pass, or refuse it.
 
     It passes into the very database that the backup came from, into an empty one, into one whose environment is
-    known and is not `production`, and wherever the caller names the target.
+    one of `EXPENDABLE`, and wherever the caller names the target.
 
     Args:
         source: where the backup was made, as its manifest says.
@@ -24,7 +40,7 @@ def guard_target(source: DatabaseInfo, target: DatabaseInfo, confirm: str | None
     if confirm is not None:
         if confirm != target.label:
             raise TargetRefused(
-                f"The restore was confirmed for {confirm!r}, and the target is {target.label!r}.",
+                f"The restore was confirmed for {confirm!r}, and the target is {target.label!r}, letter for letter.",
                 hint=f'Check which database you mean; if it is this one, give confirm_target="{target.label}".',
             )
         return
@@ -32,10 +48,13 @@ def guard_target(source: DatabaseInfo, target: DatabaseInfo, confirm: str | None
     same = source.identity == target.identity and source.host == target.host
     if target.empty or same:
         return
-    if target.environment is not None and target.environment.casefold() != "production":
+    label = target.environment
+    if label is not None and label.strip().casefold() in EXPENDABLE:
         return
-    what = "has no environment label" if target.environment is None else "is labelled production"
+    what = (
+        f"is labelled {label!r}, which is not one of {', '.join(EXPENDABLE)}" if label else "has no environment label"
+    )
     raise TargetRefused(
-        f"{target.label} is not empty, {what}, and is not the database that the backup came from ({source.label}).",
+        f"{target.label} is not empty, is not the database that the backup came from ({source.label}), and {what}.",
         hint=hint or f'If it may be overwritten, name it: confirm_target="{target.label}".',
     )

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from ..config import BackupConfig, Config
-from ..errors import BackupInvalid, ConfigError
+from ..errors import BackupInvalid, ConfigError, words_of
 from ..events import BackupDeleted, Warned
 from ..models import BackupInfo, Manifest, RestoreInfo
 from ..protocols import Backup, DatabaseMigrationHandler, RestoreOptions, Storage
@@ -112,7 +112,9 @@ class Keeper(Generic[ConnT]):
         try:
             await made.storage.delete(made.name)
         except Exception as error:
-            self._emit(Warned(message=f"The migrations succeeded, and their backup could not be deleted: {error}"))
+            self._emit(
+                Warned(message=f"The migrations succeeded, and their backup could not be deleted: {words_of(error)}")
+            )
             return made
         self._emit(BackupDeleted(path=made.info.path))
         return None

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..config import Check, Config, Policy, RollbackStrategy, TransactionMode
+from ..errors import words_of
 from ..models import NO_DIRECTIVES, AppliedMigration, Direction, Issue, Migration, Plan, Script, Severity, Version
 from .comparing import (
     by_id,
@@ -209,8 +210,11 @@ def _checked(check: Check, decided: Plan) -> Iterator[Issue]:
     name = getattr(check, "__qualname__", type(check).__qualname__)
     try:
         found = list(check(decided))
-    except Exception as error:
-        yield _issue("check-failed", f"The check {name} failed: {type(error).__name__}: {error}. Repair it.")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        said = f"{type(error).__name__}: {words_of(error)}"
+        yield _issue("check-failed", f"The check {name} failed: {said}. Repair it.")
         return
     for item in found:
         if isinstance(item, Issue):

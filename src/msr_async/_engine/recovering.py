@@ -220,15 +220,32 @@ def verdict(
         state = "as that backup has it" if intent.existing else f"as it was before the run, at {taken}"
         outcome = f"{why}The backup {result.backup} was restored: the database is {state}."
         return MigrationFailed(result, error, outcome=f"{outcome} What other sessions have written since then is gone.")
+    unchanged = not result.executed and _left_no_doubt(error, recovery, course)
+    hint = _ways(result, command, unchanged=unchanged, named=intent.existing)
     if intent.undo:
-        return MigrationFailed(result, error, outcome=_undone(result, recovery, course))
+        return MigrationFailed(result, error, outcome=_undone(result, recovery, course), hint=hint)
     verb, none = ("Applied", "applied") if result.direction == "up" else ("Undone", "undone")
     kept = f"{verb} before it and kept: {_names(result.executed)}." if result.executed else f"Nothing was {none}."
     own = _left(error, recovery, course)
-    if not result.executed and intent.restore and not recovery.half_done and not course.touched:
+    if unchanged:
         own += " The database is as it was before the run."
-    hint = f"To go back to the state before the run: {command}" if command else ""
     return MigrationFailed(result, error, outcome=f"{kept} {own} Nothing was restored.", hint=hint)
+
+
+def _left_no_doubt(error: BaseException, recovery: Recovery, course: Course) -> bool:
+    """Whether what failed has surely left nothing, as its rollback or its note in the book says."""
+    if course.touched or recovery.half_done or isinstance(error, ConnectionLost):
+        return False
+    return isinstance(error, Exception) or (course.way == "outside" and course.note is not None)
+
+
+def _ways(result: MigrationResult, command: str, *, unchanged: bool, named: bool) -> str:
+    """What can be done with the backup that was not put back."""
+    if not command:
+        return ""
+    if unchanged:
+        return f"Nothing has to be restored; the backup {result.backup} was kept."
+    return f"To go back to {'that backup' if named else 'the state before the run, data included'}: {command}"
 
 
 def _undone(result: MigrationResult, recovery: Recovery, course: Course) -> str:

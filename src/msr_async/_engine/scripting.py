@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
 import sys
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-from ..errors import ScriptFailed
+from ..errors import ScriptFailed, words_of
 from ..models import Direction, Migration, Script
 from ..protocols import DatabaseMigrationHandler, MigrationContext
 
@@ -86,15 +87,42 @@ def _import(script: Script, name: str) -> ModuleType:
 
 @contextmanager
 def placed(script: Script) -> Iterator[None]:
-    """Turn what a Python script raises into an error that says where in the script."""
+    """Turn what a Python script raises into an error that says where in the script.
+
+    That is anything at all, for nothing that a script raises may end the program around it without a word or a
+    recovery: but for what tells that the run itself is being ended.
+    """
+    task = _task()
     try:
         yield
     except ScriptFailed:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if _ends_the_run(error, task):
+            raise
         line = error.lineno if isinstance(error, SyntaxError) else _deepest_line(error.__traceback__, script.path)
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        said = words_of(error)
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise ScriptFailed(text, path=script.path, line=line) from error
+
+
+def _task() -> asyncio.Task[Any] | None:
+    """The task that runs us; None in the thread of an import, and where the loop is gone."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _ends_the_run(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Whether somebody cancels the run, or throws it away, and the script only passes that on."""
+    if task is None:
+        return False
+    if isinstance(error, GeneratorExit):
+        return _task() is not task
+    # Whoever cancels a task, anyio's scopes too, is counted by it. A CancelledError without that is of the script's own
+    # making. Of a KeyboardInterrupt asyncio.run makes a cancellation first.
+    return isinstance(error, asyncio.CancelledError | KeyboardInterrupt) and task.cancelling() > 0
 
 
 def line_of(function: Callable[..., Any]) -> int | None:

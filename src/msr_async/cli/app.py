@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -18,7 +19,8 @@ from .locks import lock
 from .migrations import baseline, down, migrate, new, plan, repair, status, validate
 from .opening import Injected
 from .options import DEFAULTS, Switch, UsageError
-from .running import Manners, let_go, report, run
+from .running import Manners, report, run, unwritten
+from .streams import OutputFailed
 
 app = App(
     name="msr-async",
@@ -67,17 +69,34 @@ def main(tokens: Sequence[str]) -> int:
         asked = " ".join(("msr-async", *exc.command_chain)) if exc.command_chain else "msr-async"
         error = UsageError(str(exc), hint=f"See {asked} --help.")
         return report(error, code=Exit.VALIDATION, manners=_guess(tokens))
+    if (wrong := _no_text(bound.arguments)) is not None:
+        error = UsageError(f"{wrong!r} is not UTF-8.", hint="Only names of files may be something else.")
+        return report(error, code=Exit.VALIDATION, manners=_guess(tokens))
     if not asyncio.iscoroutinefunction(command):  # --help, --version
         try:
             command(*bound.args, **bound.kwargs)
             sys.stdout.flush()
-        except BrokenPipeError:
-            return let_go()
+        except OutputFailed as failure:
+            return unwritten(failure)
         return Exit.OK
     shared = bound.arguments.get("shared", DEFAULTS)
     debug = bound.arguments.get("debug", shared.debug)
     manners = Manners(format=shared.format, quiet=shared.quiet, debug=debug)
     return run(lambda this: command(*bound.args, **bound.kwargs, this=this), command=" ".join(names), manners=manners)
+
+
+def _no_text(value: Any) -> str | None:
+    """What was given, and is text that nothing can store: its bytes are no UTF-8. Paths are no text."""
+    match value:
+        case str() if any("\ud800" <= char <= "\udfff" for char in value):
+            return value
+        case Mapping():
+            inner = list(value.values())
+        case tuple():
+            inner = list(value)
+        case _:
+            inner = [getattr(value, item.name) for item in fields(value)] if is_dataclass(value) else []
+    return next((found for found in map(_no_text, inner) if found is not None), None)
 
 
 def _version() -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from anyio import to_thread
 from cyclopts import App, Parameter
 
-from ..errors import BackupNotFound, StorageError, TargetRefused
+from ..errors import BackupNotFound, StorageError
 from ..models import RestoreMode
 from . import documents
 from .opening import Injected, opened
@@ -96,7 +94,8 @@ async def restore(
         replace deletes what is not in the backup. Firestore only: overwrite leaves it; merge leaves also the fields
         that are not in the backup; create writes only documents that are not there.
     confirm_target:
-        The name of the database that may be overwritten, DATABASE@HOST, where that is asked for.
+        The name of the database that may be overwritten, DATABASE@HOST:PORT, where that is asked for: as the refusal
+        spells it.
     no_owner:
         Let everything belong to the role that restores.
     no_privileges:
@@ -105,7 +104,7 @@ async def restore(
     from .rendering import show_restore
 
     path = locate(path, shared)
-    async with opened(shared, shared.config(), this) as (executor, name), _flag_named():
+    async with opened(shared, shared.config(), this) as (executor, name):
         done = await executor.restore_from_backup(
             path, confirm_target=confirm_target, owners=not no_owner, privileges=not no_privileges, mode=mode
         )
@@ -187,7 +186,7 @@ async def export(
     path: Path,
     /,
     *,
-    output: Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)],
+    output: Annotated[Path, Parameter(metavar="FILE", allow_leading_hyphen=True)],
     overwrite: Switch = False,
     shared: Shared = DEFAULTS,
     this: Injected,
@@ -211,7 +210,7 @@ async def export(
     with this.watching() as observers:
         emit = Emitter(observers)
         storage, name = await _place(path, shared, emit)
-        if output == "-":
+        if output == Path("-"):
             await export_to(storage, name, _to_standard_output, emit=emit)
             return None
         done = await export_to_file(storage, name, output, overwrite=overwrite, emit=emit)
@@ -248,16 +247,6 @@ async def _to_standard_output(data: bytes) -> None:
 
     # Not abandoned when cancelled: what is under way must be out before anything else is said.
     await to_thread.run_sync(write)
-
-
-@asynccontextmanager
-async def _flag_named() -> AsyncIterator[None]:
-    """Add what only the command line knows: what a setting is called here."""
-    try:
-        yield
-    except TargetRefused as error:
-        error.add_note("On the command line: --confirm-target DATABASE@HOST")
-        raise
 
 
 async def _place(path: Path | None, shared: Shared, emit: Emitter) -> tuple[LocalStorage, str]:

@@ -15,6 +15,7 @@ from ..errors import (
     RecoveryFailed,
     ScriptFailed,
     ValidationFailed,
+    words_of,
 )
 from ..models import (
     AppliedMigration,
@@ -249,7 +250,7 @@ def collections_in(contents: Mapping[str, bytes]) -> dict[str, int]:
 
 def of_error(error: BaseException, code: int) -> Document:
     """`{"error": {...}}`: the sentences of the error, and its data where it carries any."""
-    body: Document = {"type": type(error).__name__, "message": str(error), "hint": "", "exit_code": code}
+    body: Document = {"type": type(error).__name__, "message": words_of(error), "hint": "", "exit_code": code}
     if isinstance(error, MsrError):
         body |= {"message": error.problem, "hint": error.hint}
     if isinstance(error, ValidationFailed):

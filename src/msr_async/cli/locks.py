@@ -60,7 +60,8 @@ async def release(
             print(f"{held}.", file=sys.stderr, flush=True)
         if not yes:
             await agree(
-                "End that session? What it has not committed is undone.", otherwise="Nothing was ended: not confirmed."
+                "End that session? What it has not committed is undone, and its run fails.",
+                otherwise="Nothing was ended: not confirmed.",
             )
         async with opened(shared, shared.config(), this) as (executor, _):
             ended = await executor.release_lock()

@@ -25,9 +25,9 @@ from .run_options import (
     StatusOptions,
     Target,
     ValidateOptions,
-    parse_target,
 )
 from .running import Result, Run
+from .targets import target_of
 
 
 async def new(
@@ -72,7 +72,7 @@ async def plan(
     from .plans import steps_of
     from .showing import show_steps
 
-    version = None if target is None else parse_target(target)
+    version = None if target is None else await target_of(target, shared)
     if down and version is None:
         raise UsageError("--down needs a target.", hint="Name the version to go back to; 0 undoes everything.")
     async with opened(shared, options.config(shared), this) as (executor, name):
@@ -104,7 +104,7 @@ async def migrate(
     """
     from .showing import show_result
 
-    version = None if target is None else parse_target(target)
+    version = None if target is None else await target_of(target, shared)
     async with opened(shared, options.config(shared), this) as (executor, _):
         result = await executor.migrate(version, dry_run=dry_run)
     return Result(document=documents.of_result(result), show=lambda out: show_result(out, result, target=version))
@@ -133,7 +133,7 @@ async def down(
     """
     from .showing import show_result
 
-    version = parse_target(target)
+    version = await target_of(target, shared)
     config = options.config(shared)
     if not dry_run and not yes:
         await _agree_to_undo(version, config, shared, this)
@@ -216,7 +216,7 @@ async def baseline(
     """
     from .showing import show_baseline
 
-    number = parse_target(version)
+    number = await target_of(version, shared)
     async with opened(shared, options.config(shared), this) as (executor, name):
         lines = await executor.baseline(number)
     return Result(document=documents.of_baseline(lines, name), show=lambda out: show_baseline(out, lines, name))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
@@ -27,8 +28,9 @@ async def opened(shared: Shared, config: Config, this: Run) -> AsyncIterator[tup
     """The executor over the open database, and the database's name for messages."""
     from ..executor import MigrationScriptExecutor
 
-    # The bars are outermost: they must still stand when closing the connections takes its time.
-    with this.watching() as observers:
+    # Migrations print, and their libraries do; standard output is for the result. The bars come next: they must still
+    # stand when closing the connections takes its time.
+    with redirect_stdout(sys.stderr), this.watching() as observers:
         async with handler_for(shared.address, environment=shared.environment) as handler:
             yield MigrationScriptExecutor(handler, config, observers=observers), handler.name
 

@@ -69,7 +69,11 @@ class Shared:
     ] = None
     environment: Annotated[
         str | None,
-        Parameter(metavar="NAME", env_var="MSR_ENVIRONMENT", help="What the database is for, such as production."),
+        Parameter(
+            metavar="NAME",
+            env_var="MSR_ENVIRONMENT",
+            help="What the database is for: production, or development, staging, ..., which may be overwritten.",
+        ),
     ] = None
     migrations: Annotated[
         Path, Parameter(metavar="DIR", env_var="MSR_MIGRATIONS", help="The folder of the migrations.")

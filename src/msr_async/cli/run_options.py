@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -22,7 +21,6 @@ from ..config import (
     TransactionMode,
 )
 from ..errors import ConfigError
-from ..models import Version
 from .options import Shared, Switch, Tags, UsageError, locate, parse_tags
 
 IsolationLevel: TypeAlias = Literal["read-committed", "repeatable-read", "serializable"]
@@ -133,12 +131,16 @@ class DownOptions(_Any, _Lint, _Drift, LockOptions):
         BackupMode | None,
         Parameter(
             group=_WAY_BACK,
-            help="What the run does with backups. Default: full, or restore-only when --backup is given.",
+            help="What the run does with backups. Default: full, or restore_only when --backup is given.",
         ),
     ] = None
     backup: Annotated[
         Path | None,
-        Parameter(group=_WAY_BACK, metavar="PATH", help="An existing backup to go back to, instead of making one."),
+        Parameter(
+            group=_WAY_BACK,
+            metavar="PATH",
+            help="An existing backup that --strategy backup or both goes back to, instead of making one.",
+        ),
     ] = None
     keep_backup: Annotated[
         Switch, Parameter(group=_WAY_BACK, help="Keep the run's own backup when the run succeeded.")
@@ -230,13 +232,3 @@ def _translated(name: str, value: Any) -> Any:
             return not value
         case _:
             return value
-
-
-def parse_target(target: str) -> Version:
-    """A version, or the name of a migration as other commands print it."""
-    found = re.fullmatch(r"(?:V(?=\d{12}))?(\d{1,14})(?:_.*)?", target, re.ASCII | re.DOTALL)
-    if not found:
-        raise UsageError(
-            f"{target!r} is not a version.", hint="Give the digits of a migration's file name, such as 202611220900."
-        )
-    return int(found[1])

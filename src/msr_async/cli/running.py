@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..config import RollbackStrategy
-from ..errors import BackupInvalid, MsrError
+from ..errors import BackupInvalid, MigrationFailed, MsrError, words_of
 from ..events import Event, MigrationErred, Observer, Planned, RecoveryStarted, Restored, Warned
 from ..observers.wording import doing
-from .documents import Document, of_error
+from .documents import Document, of_error, of_result
 from .exits import Exit, exit_code
 from .options import Format
+from .streams import OutputFailed, let_go
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,8 +58,12 @@ class Manners:
 class Interrupted(MsrError):
     """A signal ended the work; what had to be put back was put back first, or `code` says that this failed."""
 
-    def __init__(self, number: signal.Signals, *, story: str, recovered: bool) -> None:
+    def __init__(
+        self, number: signal.Signals, *, story: str, recovered: bool, failure: MigrationFailed | None = None
+    ) -> None:
         said, code = _SIGNALS[number]
+        self.failure = failure
+        """How a run stands that it has stopped."""
         self.code = code if recovered else Exit.ROLLBACK
         super().__init__(f"{said} ({number.name}). {story or 'The work was stopped and cleaned up.'}")
 
@@ -72,7 +78,8 @@ class Run:
         self._goes_down = False
         self._owed = False
         """A restore is due: a recovery began that counts only when it came to that."""
-        self._story = ""
+        self._failure: MigrationFailed | None = None
+        """The story of a run that was interrupted, which a cancellation cannot carry."""
         self._signal: signal.Signals | None = None
 
     @contextmanager
@@ -84,11 +91,11 @@ class Run:
             from ..observers.progress import ProgressObserver
 
             with ProgressObserver() as bars:
-                yield (self.remember, bars)
+                yield (self.remember, _without_story(bars))
         else:
             from ..observers.lines import LinesObserver
 
-            yield (self.remember, LinesObserver())
+            yield (self.remember, _without_story(LinesObserver()))
 
     async def supervise(self, work: Callable[[], Awaitable[Result | None]]) -> Result | None:
         """Raises:
@@ -102,7 +109,8 @@ class Run:
                     loop.add_signal_handler(number, self._arrived, number, scope)
             return await work()
         assert self._signal is not None
-        raise Interrupted(self._signal, story=self._story, recovered=not self._owed)
+        story = "" if self._failure is None else str(self._failure)
+        raise Interrupted(self._signal, story=story, recovered=not self._owed, failure=self._failure)
 
     def remember(self, event: Event) -> None:
         """An observer: what to answer to a person who interrupts."""
@@ -119,9 +127,8 @@ class Run:
                 self._owed = True
             case Restored():
                 self._owed = False
-            case Warned(message=message) if self._recovering or self._signal is not None:
-                # A cancellation cannot carry the story of the recovery, so it is told this way.
-                self._recovering, self._story = False, message
+            case Warned(failure=MigrationFailed() as failure):
+                self._recovering, self._failure = False, failure
 
     def _arrived(self, number: signal.Signals, scope: anyio.CancelScope) -> None:
         said = _SIGNALS[number][0]
@@ -140,33 +147,42 @@ class Run:
         print(message, file=sys.stderr, flush=True)
 
 
+def _without_story(show: Observer) -> Observer:
+    """The error at the end tells it."""
+    return lambda event: None if isinstance(event, Warned) and event.failure is not None else show(event)
+
+
 def run(work: Callable[[Run], Awaitable[Result | None]], *, command: str, manners: Manners) -> int:
     """Run a command to its end and return the exit code. Nothing is raised, whatever happens."""
     if not manners.debug:
         # The event loop logs what it finds at its end with a traceback, on standard error if nobody listens.
         logging.getLogger("asyncio").addHandler(logging.NullHandler())
-    this = Run(manners)
+    this, result = Run(manners), None
     try:
         result = asyncio.run(this.supervise(lambda: work(this)))
         if result is None:
             return Exit.OK
         _print(result, manners)
         return result.code
-    except BrokenPipeError:
-        return let_go()
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+    except KeyboardInterrupt:  # before supervise() listened, or after
+        story = "Nothing was begun." if result is None else "The command was done already."
+        return report(Interrupted(signal.SIGINT, story=story, recovered=True), code=Exit.INTERRUPTED, manners=manners)
     except Interrupted as error:
         return report(error, code=error.code, manners=manners)
-    except (Exception, asyncio.CancelledError) as raised:
+    except BaseException as raised:
         cause = _single(raised)
+        if isinstance(cause, OutputFailed):
+            return unwritten(cause, result)
         return report(cause, code=exit_code(cause, command), manners=manners)
 
 
-def let_go() -> Exit:
-    """Whoever read us has left (`| head`): nobody is there to be told, and Python must not try again at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.GENERAL
+def unwritten(error: OutputFailed, result: Result | None = None) -> Exit:
+    """What cannot be written is not what the command did: its own code stays, unless that says that all is well."""
+    let_go()
+    if error.errno != errno.EPIPE:  # a reader who has left (`| head`) knows
+        done = "" if result is None else "The command is done, and only its result is lost. "
+        print(f"error: {done}Standard output cannot be written: {error.strerror}.", file=sys.stderr)
+    return Exit.GENERAL if result is None else result.code or Exit.GENERAL
 
 
 def report(error: BaseException, *, code: Exit, manners: Manners) -> Exit:
@@ -180,10 +196,16 @@ def report(error: BaseException, *, code: Exit, manners: Manners) -> Exit:
     problem = known.problem
     if isinstance(known, BackupInvalid) and known.path is not None:
         problem = f"{known.path}: {problem}"
-    show_error(console(sys.stderr), redact("\n".join([problem, *notes])), redact(known.hint))
+    hint = redact(in_flags(known.hint))
+    show_error(console(sys.stderr), redact("\n".join([problem, *notes])), hint)
     if manners.format == "json":
-        said = {"message": redact(problem), "hint": redact(known.hint), "notes": notes}
-        _print_json({"error": of_error(error, code)["error"] | said})
+        said: Document = {"message": redact(problem), "hint": hint, "notes": notes}
+        if isinstance(error, Interrupted) and error.failure is not None:
+            said["result"] = of_result(error.failure.result)
+        try:
+            _print_json({"error": of_error(error, code)["error"] | said})
+        except OutputFailed as failure:
+            unwritten(failure)
     return code
 
 
@@ -192,12 +214,25 @@ def redact(text: str) -> str:
     return _PARAMETER.sub(r"\1***", _URL.sub(r"\1***@", text))
 
 
+def in_flags(hint: str) -> str:
+    """A hint of the library, whose settings have other names here."""
+    for ours, flag in _FLAGS.items():
+        hint = hint.replace(ours, flag)
+    return hint
+
+
+_FLAGS = {
+    "raise lock_timeout": "raise --lock-timeout",
+    "confirm_target=": "--confirm-target ",
+    "Set backup.existing_backup_path": "Name it by --backup PATH",
+    "et the config's folder to": "et --migrations to",
+}
 _URL = re.compile(r"(://[^\s:/@]*:)[^\s]*@")
 _PARAMETER = re.compile(r"((?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGNORECASE)
 
 
 def _bug(error: BaseException) -> MsrError:
-    text = str(error).strip().split("\n")[0]
+    text = words_of(error).strip().split("\n")[0]
     problem = f"Something unexpected happened: {type(error).__name__}{f': {text}' if text else ''}."
     return MsrError(problem, hint="This is a bug in msr_async: run it again with --debug and report what it prints.")
 
@@ -220,5 +255,10 @@ def _print(result: Result, manners: Manners) -> None:
 
 
 def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:  # a path need not be UTF-8, nor a terminal know our letters
+        text = json.dumps(document, indent=2)
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

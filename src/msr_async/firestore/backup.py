@@ -31,7 +31,7 @@ from ..protocols import RestoreOptions, Send
 from . import dividing, marking, reading, translating, wire
 from .asking import side_by_side
 from .clients import Clients
-from .names import KeyRange, Scope, bridged, is_internal, scope_of
+from .names import KeyRange, Scope, Unseen, bridged, is_internal, plain_patterns, scope_of, under
 
 if TYPE_CHECKING:
     from .restoration import FirestoreRestoration
@@ -49,6 +49,8 @@ _RATE = 12_000
 """Documents a second: 3,000 a stream, four streams at once."""
 
 _COUNTED_AT_ONCE = 8
+_NAMES = 1000
+"""Collections to look for one in that a misspelt pattern may have meant."""
 
 _TOO_OLD = "too old"
 """In the server's words for a moment that it does not show any more; there is no status of its own for it."""
@@ -157,6 +159,7 @@ class FirestoreBackup:
             selection,
             scope,
             ranges,
+            unseen=Unseen(selection, await self._missing(clients, selection, read_time)),
             read_time=read_time,
             is_past=lambda: self._clock() - begun > self._readable,
             documents=None if sizes is None else sum(sizes),
@@ -173,6 +176,15 @@ class FirestoreBackup:
             if reading.code_of(error) not in reading.NOT_COUNTED:
                 raise
             return None
+
+    async def _missing(self, clients: Clients, selection: Selection, read_time: datetime) -> list[str]:
+        """The plain patterns beneath which nothing is. What cannot be counted is there."""
+        plain = plain_patterns(selection)
+        work = [partial(self._sizes, clients, [under(pattern)], read_time) for pattern in plain]
+        sizes = await side_by_side(work, at_once=_COUNTED_AT_ONCE)
+        return [
+            pattern for pattern, size in zip(plain, sizes, strict=True) if size == [0] or is_internal(f"{pattern}/")
+        ]
 
     def _refuse_too_many(self, documents: int | None, begun: float) -> None:
         """What could not be counted is refused only where the number of reads is limited."""
@@ -239,6 +251,7 @@ class FirestoreSnapshot:
         scope: Scope,
         ranges: Sequence[KeyRange],
         *,
+        unseen: Unseen,
         read_time: datetime,
         is_past: Callable[[], bool],
         documents: int | None,
@@ -248,6 +261,7 @@ class FirestoreSnapshot:
         self._clients = clients
         self._selection = selection
         self._scope = scope
+        self._unseen = unseen
         self._read_time = read_time
         self._is_past = is_past
         self._limits = limits
@@ -310,6 +324,8 @@ class FirestoreSnapshot:
         names = [wire.name_of(document) for document in page]
         skipped = len(self._clients.home.root) + 1
         meant = [not is_internal(name[skipped:]) for name in names]
+        if self._unseen.wild:
+            self._unseen.see([name[skipped:] for name in itertools.compress(names, meant)])
         if (holds := self._holds) is not None:
             meant = [taken and holds(name[skipped:]) for taken, name in zip(meant, names, strict=True)]
         if not all(meant):
@@ -338,6 +354,9 @@ class FirestoreSnapshot:
             "selection": {"include": list(selection.include), "exclude": list(selection.exclude)},
             "collections": dict(sorted(self._counts.items())),
         }
+        names: list[str] = []
+        if self._unseen.patterns:  # of now: what is past may not be shown any more
+            names = await reading.root_collections(self._clients, most=_NAMES, limits=self._limits)
         notes: list[str] = []
         if selection.include:
             notes.append(f"Only these collections and documents are in it: {', '.join(selection.include)}.")
@@ -352,6 +371,8 @@ class FirestoreSnapshot:
             complete=self._scope.whole,
             history=self._history,
             notes=tuple(notes),
+            unmatched=self._unseen.patterns,
+            names=tuple(name for name in names if not is_internal(f"{name}/")),
         )
 
 

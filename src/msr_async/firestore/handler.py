@@ -50,7 +50,7 @@ class FirestoreHandler:
             application's default ones when left out.
         emulator: `host:port` of an emulator, which needs no credentials.
         environment: what this database is: `production`, `staging`, `development`. A restore onto one that is not
-            named, or is production, must confirm its target.
+            labelled as one to overwrite (`development`, `test`, `staging` and their like) must confirm its target.
         version_collection: where the history is kept.
         max_batch_bytes: of one request that writes; from 1.25 MiB, so that every document fits, to 9.5 MiB, which
             production takes.

@@ -224,6 +224,39 @@ def bridged(ranges: Sequence[KeyRange]) -> list[KeyRange]:
     return joined
 
 
+class Unseen:
+    """The patterns of a selection that have not met a document yet.
+
+    Args:
+        plain: those without signs that none is beneath: their ranges were counted.
+    """
+
+    def __init__(self, selection: Selection, plain: Sequence[str]) -> None:
+        self._order = (*selection.include, *selection.exclude)
+        self._plain = set(plain)
+        self._wild = {pattern: _matcher((pattern,)) for pattern in self._order if _wild(pattern)}
+
+    @property
+    def wild(self) -> bool:
+        """Whether the documents are to be seen at all."""
+        return bool(self._wild)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return tuple(pattern for pattern in self._order if pattern in self._plain or pattern in self._wild)
+
+    def see(self, paths: Sequence[str]) -> None:
+        """Documents that were read."""
+        for pattern, matches in list(self._wild.items()):
+            if any(matches(path.split("/")) for path in paths):
+                del self._wild[pattern]
+
+
+def plain_patterns(selection: Selection) -> list[str]:
+    """Those that name one collection or one document."""
+    return [pattern for pattern in (*selection.include, *selection.exclude) if not _wild(pattern)]
+
+
 def is_internal(path: str) -> bool:
     """Whether a document is the library's own: no backup holds it."""
     return path.startswith(f"{LOCK_COLLECTION}/")

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from ..errors import ScriptFailed
+from ..errors import ScriptFailed, words_of
 from ..events import (
     BackupCreated,
     BackupDeleted,
@@ -184,7 +184,7 @@ def part_label(part: Part) -> str:
 def first_line(error: BaseException) -> str:
     if isinstance(error, CancelledError):
         return "interrupted"
-    lines = str(error).strip().splitlines()
+    lines = words_of(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 

@@ -211,7 +211,9 @@ class Application:
         script, doing, book = self._script, self._doing(self._committed), self._book
         if place is not None:
             statement = place.statement
-            return translate(error, doing) if statement is None else failed(script, error, statement, place.into)
+            if statement is None:  # it is the record's
+                return book.refusal(error, doing) or translate(error, doing)
+            return failed(script, error, statement, place.into)
         if isinstance(error, asyncpg.UniqueViolationError) and (refusal := book.refusal(error, doing)):
             return refusal
         if at is None:

@@ -31,7 +31,7 @@ from .feasibility import check_way_back
 from .quoting import literal, qualified
 from .restoration import CATALOG, LARGE_OBJECTS, SEQUENCES, PostgresRestoration, restoration
 from .session import Session
-from .translating import is_lost, translating
+from .translating import RIGHT_TO_READ, is_lost, translating
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # row_security=off makes hidden rows an error; synchronize_seqscans=off keeps rows in their order on disk
@@ -156,6 +156,8 @@ class PostgresSnapshot:
         self._tool: schema.Tool | None = None
         self._tables: dict[tuple[str, ...], tables.Table] = {}
         self._left_out: list[str] = []
+        self._unmatched: tuple[str, ...] = ()
+        self._names: tuple[str, ...] = ()
         self.token = ""
         self.parts: Sequence[Part] = ()
 
@@ -164,10 +166,10 @@ class PostgresSnapshot:
         await refuse_pooler(leader, "a snapshot cannot be shared through it")
         if complete:
             await self._find_tool()
-        with translating("Locking the tables for the backup", leader):
+        with translating("Locking the tables for the backup", leader, right=RIGHT_TO_READ):
             await leader.execute(f"SET lock_timeout = {int(self._lock_timeout * 1000)}")
             found = await self._lock_tables()
-        with translating("Taking the snapshot", leader):
+        with translating("Taking the snapshot", leader, right=RIGHT_TO_READ):
             large_objects = await leader.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")
             large_bytes = await leader.fetchval(tables.LARGE_OBJECT_BYTES) if large_objects else 0
             self.token = await leader.fetchval("SELECT pg_catalog.pg_export_snapshot()")
@@ -184,6 +186,8 @@ class PostgresSnapshot:
         holding = [table for table in found if table.kind == "r"]
         chosen = [table for table in holding if tables.wanted(table, self._selection)]
         self._left_out = [table.label for table in holding if table not in chosen]
+        self._unmatched = tables.unmatched(found, self._selection)
+        self._names = tuple(sorted(table.label for table in found))
         self._tables = {table.names: table for table in chosen}
         self.parts = tables.cut(chosen)
         if large_objects:
@@ -253,7 +257,7 @@ class PostgresSnapshot:
                 # asyncpg stops reading while we sleep and the kernel's buffer fills: fewer, bigger pieces, half the CPU
                 await anyio.sleep(0.001)
 
-        with translating(f"Reading {part}", connection):
+        with translating(f"Reading {part}", connection, right=RIGHT_TO_READ):
             if query := tables.query(part, self._tables.get(part.names)):
                 status = await connection.copy_from_query(query, output=receive)
             else:
@@ -314,6 +318,8 @@ class PostgresSnapshot:
             complete=bool(schema_documents) and not self._left_out,
             history=told.history,
             notes=tuple(notes),
+            unmatched=self._unmatched,
+            names=self._names,
         )
 
     async def _refuse_what_was_replaced(self) -> None:
@@ -335,7 +341,7 @@ class PostgresSnapshot:
     async def _read_catalogue(self) -> _Told:
         leader = self._leader
         async with self._leader_turn:
-            with translating("Reading the catalogue", leader):
+            with translating("Reading the catalogue", leader, right=RIGHT_TO_READ):
                 found = await catalog.read(leader)
                 documents = {
                     CATALOG: found.encode(),

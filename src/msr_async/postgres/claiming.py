@@ -11,7 +11,7 @@ import asyncpg
 from ..errors import DatabaseError, LockTimeout
 from .connecting import FRESH_SESSION
 from .driver import Connection
-from .translating import translating
+from .translating import RIGHT_TO_REPLACE, translating
 
 _ONE_WAIT = 500  # ms; below deadlock_timeout (1 s), so that we stand back before the server picks a victim
 _TABLES = """
@@ -40,7 +40,7 @@ async def begin_and_lock(connection: Connection, lock_timeout: float) -> None:
     deadline = time.monotonic() + lock_timeout
     first = ""
     while True:
-        with translating("Beginning the restore", connection):
+        with translating("Beginning the restore", connection, right=RIGHT_TO_REPLACE):
             # a COMMIT of its own: what a multi-statement message holds is one transaction otherwise
             await connection.execute(FRESH_SESSION)
             await connection.execute(
@@ -50,7 +50,7 @@ async def begin_and_lock(connection: Connection, lock_timeout: float) -> None:
             names = sorted((row[0] for row in await connection.fetch(_TABLES)), key=lambda name: name != first)
         wanted = ""
         try:
-            with translating("Locking the target's tables", connection):
+            with translating("Locking the target's tables", connection, right=RIGHT_TO_REPLACE):
                 for wanted in names:
                     await connection.execute(f"LOCK TABLE ONLY {wanted} IN ACCESS EXCLUSIVE MODE")
                 await connection.execute(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")

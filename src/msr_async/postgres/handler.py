@@ -19,7 +19,7 @@ from .connecting import Target
 from .driver import Connection, Pool
 from .schema_version import PostgresSchemaVersion
 from .session import EndedByScript, NotCommitted, Session
-from .translating import is_lost, is_transient, server_message, translate, translating
+from .translating import SAVEPOINT, WENT_ON, is_lost, is_transient, server_message, translate, translating
 
 if TYPE_CHECKING:
     from .applying import Application
@@ -56,7 +56,7 @@ class PostgresHandler:
         dsn: `postgresql://user:password@host:port/database`, or an `asyncpg.Pool`. A pool stays the caller's: it is not
             closed, and backups and migrations open connections of their own with its address and login.
         environment: what this database is: `production`, `staging`, `development`. A restore onto one that is not
-            named, or is production, must confirm its target.
+            labelled as one to overwrite (`development`, `test`, `staging` and their like) must confirm its target.
         version_table, version_schema: where the history is kept.
         lock_timeout: seconds that a backup or a restore waits for a table that somebody else has locked.
     """
@@ -287,6 +287,14 @@ def _plainly(doing: str, path: Path | None = None) -> Iterator[None]:
             path=path,
             hint="Take COMMIT and ROLLBACK out of it.",
         ) from None
+    except ScriptFailed as raised:
+        cause = raised.__cause__
+        if not isinstance(cause, asyncpg.InFailedSQLTransactionError):
+            raise
+        first = (
+            f" ({server_message(cause.__context__)})" if isinstance(cause.__context__, asyncpg.PostgresError) else ""
+        )
+        raise ScriptFailed(f"{WENT_ON}{first}.", path=raised.path, line=raised.line, hint=SAVEPOINT) from cause
     except NotCommitted as refused:
         error = refused.__cause__
         assert isinstance(error, asyncpg.PostgresError)

@@ -22,7 +22,7 @@ from .feasibility import check_locks
 from .quoting import identifier, literal, qualified, unquoted
 from .session import Session
 from .statements import Statement
-from .translating import DRIVER_ERRORS, server_message, translating
+from .translating import DRIVER_ERRORS, RIGHT_TO_REPLACE, server_message, translating
 from .wiping import wipe
 
 CATALOG, SEQUENCES, LARGE_OBJECTS = "catalog.json", "sequences.json", "large-objects.json"
@@ -151,7 +151,7 @@ class PostgresRestoration:
     async def begin(self, lock_timeout: float) -> None:
         connection, sections = self._connection, self._expected.sections
         await begin_and_lock(connection, lock_timeout)
-        with translating("Emptying the target", connection):
+        with translating("Emptying the target", connection, right=RIGHT_TO_REPLACE):
             self._notify("emptying the target")
             rights = self._options.owners and self._options.privileges
             self._kept_schemas = await wipe(connection, extensions=self._extensions(), rights=rights)
@@ -274,7 +274,7 @@ class PostgresRestoration:
 
             connection.add_termination_listener(lost)
             try:
-                with translating(f"Loading {part}", connection):
+                with translating(f"Loading {part}", connection, right=RIGHT_TO_REPLACE):
                     status = await connection.copy_to_table(
                         table or part.names[-1],
                         source=source,
@@ -291,7 +291,7 @@ class PostgresRestoration:
         return int(status.split()[-1])
 
     async def _clear_config_table(self, part: Part) -> None:
-        with translating(f"Clearing {part}", self._connection):
+        with translating(f"Clearing {part}", self._connection, right=RIGHT_TO_REPLACE):
             condition = await self._connection.fetchval(
                 "SELECT extcondition[array_position(extconfig, c.oid)] FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
                 "ON n.oid = c.relnamespace JOIN pg_catalog.pg_extension e ON c.oid = ANY (e.extconfig) WHERE n.nspname = $1 AND c.relname = $2",

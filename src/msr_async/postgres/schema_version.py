@@ -17,7 +17,7 @@ from .connecting import OWN_ROLE
 from .driver import Connection
 from .quoting import literal, qualified
 from .session import Session
-from .translating import translating
+from .translating import SAVEPOINT, WENT_ON, translating
 from .watching import OURS
 
 _COMMENT = "history of migrations, kept by msr_async"
@@ -76,7 +76,11 @@ class PostgresSchemaVersion:
 
     async def _read(self, connection: Connection, query: str, names: tuple[str, str]) -> bytes:
         """Nothing where there is no such table: reading never makes one."""
-        with translating(f"Reading the history in {'.'.join(names)}", connection):
+        with translating(
+            f"Reading the history in {'.'.join(names)}",
+            connection,
+            right=f"GRANT SELECT ON {'.'.join(names)} and USAGE on its schema TO this role.",
+        ):
             try:
                 return await ask_text(connection, query)
             except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
@@ -89,7 +93,8 @@ class PostgresSchemaVersion:
 
     async def ensure(self, conn: Connection, /) -> None:
         schema, name = self.names
-        with translating(f"Making the history table {schema}.{name}", conn):
+        right = f"GRANT USAGE, CREATE ON SCHEMA {schema} TO this role, or let its owner run the first migration."
+        with translating(f"Making the history table {schema}.{name}", conn, right=right):
             (there,) = await ask(
                 conn,
                 f"SELECT pg_catalog.to_regclass({literal(self._table)}) IS NOT NULL "
@@ -207,6 +212,13 @@ class PostgresSchemaVersion:
                 f"{doing}: this user may not write to {where}.",
                 hint=f"GRANT INSERT, UPDATE, DELETE ON {where}, {'.'.join(self.notes_names)} to it.",
             )
+        if isinstance(error, asyncpg.UndefinedTableError):
+            return DatabaseError(
+                f"{doing}: {where}, which keeps the history, is not there: the script itself has taken it away.",
+                hint="Leave that table alone in migrations: it is msr_async's.",
+            )
+        if isinstance(error, asyncpg.InFailedSQLTransactionError):
+            return DatabaseError(f"{doing}: {WENT_ON}.", hint=SAVEPOINT)
         return None
 
 

@@ -93,12 +93,18 @@ class Table(Struct, frozen=True, kw_only=True):
 
 def wanted(table: Table, selection: Selection) -> bool:
     """Patterns match a table's qualified name, or its partitioned root's."""
-    names = [table.label] + ([table.root] if table.root else [])
-    included = not selection.include or any(
-        fnmatchcase(name, pattern) for name in names for pattern in selection.include
-    )
-    excluded = any(fnmatchcase(name, pattern) for name in names for pattern in selection.exclude)
-    return included and not excluded
+    included = not selection.include or any(_meant(table, pattern) for pattern in selection.include)
+    return included and not any(_meant(table, pattern) for pattern in selection.exclude)
+
+
+def unmatched(tables: Sequence[Table], selection: Selection) -> tuple[str, ...]:
+    """The patterns that mean none of the tables."""
+    patterns = (*selection.include, *selection.exclude)
+    return tuple(pattern for pattern in patterns if not any(_meant(table, pattern) for table in tables))
+
+
+def _meant(table: Table, pattern: str) -> bool:
+    return fnmatchcase(table.label, pattern) or (table.root is not None and fnmatchcase(table.root, pattern))
 
 
 def cut(tables: Sequence[Table], *, workers: int = 4) -> list[Part]:

@@ -16,6 +16,15 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 """Everything that a statement can raise; TimeoutError is an OSError."""
 
 
+_RIGHT = "Grant it to this role, or use a role that has it."
+WENT_ON = (
+    "a statement had failed, the script caught that and went on, and the server keeps nothing of such a transaction"
+)
+SAVEPOINT = "Put a savepoint around what may fail: async with db.transaction(): ..."
+RIGHT_TO_READ = "A backup reads every table: GRANT pg_read_all_data TO this role, or use a role that has it."
+RIGHT_TO_REPLACE = "A restore drops and makes everything: use the role that owns it all, or a superuser."
+
+
 def server_message(error: asyncpg.PostgresError) -> str:
     """The server's own words, detail and hint included: they are the best there is about SQL."""
     pieces = [str(error.args[0]) if error.args else type(error).__name__]
@@ -49,8 +58,11 @@ def is_transient(error: BaseException) -> bool:
     return False
 
 
-def translate(error: BaseException, doing: str, *, closed: bool = False) -> MsrError:
-    """`doing` says what was under way, as the sentence's beginning: "Reading public.orders"."""
+def translate(error: BaseException, doing: str, *, closed: bool = False, right: str = "") -> MsrError:
+    """Args:
+    doing: what was under way, as the sentence's beginning: "Reading public.orders".
+    right: what to grant where a right is missing, as a sentence.
+    """
     if isinstance(error, MsrError):
         return error
     if closed or is_lost(error):
@@ -62,7 +74,7 @@ def translate(error: BaseException, doing: str, *, closed: bool = False) -> MsrE
         state = getattr(error, "sqlstate", "") or ""
         message = server_message(error)
         if state == "42501":
-            return PermissionMissing(f"{doing}: {message}", hint="Grant it to this role, or use a role that has it.")
+            return PermissionMissing(f"{doing}: {message}", hint=right or _RIGHT)
         if state == "55P03":
             return LockTimeout(
                 f"{doing}: another session holds a conflicting lock ({message.rstrip('.')}).",
@@ -79,13 +91,13 @@ def translate(error: BaseException, doing: str, *, closed: bool = False) -> MsrE
 
 
 @contextmanager
-def translating(doing: str, connection: Connection | None = None) -> Iterator[None]:
+def translating(doing: str, connection: Connection | None = None, *, right: str = "") -> Iterator[None]:
     """Everything the driver raises inside comes out as one of ours, with the driver's error as its cause."""
     try:
         yield
     except DRIVER_ERRORS as error:
         closed = connection is not None and connection.is_closed()
-        raise translate(error, doing, closed=closed) from error
+        raise translate(error, doing, closed=closed, right=right) from error
 
 
 def connect_error(error: BaseException, where: str, user: str) -> MsrError | None:

@@ -55,6 +55,7 @@ class MemorySnapshot:
 
     def __init__(self, tables: Mapping[str, Table], selection: Selection) -> None:
         self._tables = tables
+        self._selection = selection
         parts = [
             Part(
                 kind="table",
@@ -98,6 +99,12 @@ class MemorySnapshot:
             fingerprint=_fingerprint(self._tables),
             complete=True,
             history=lines(self._tables),
+            unmatched=tuple(
+                pattern
+                for pattern in (*self._selection.include, *self._selection.exclude)
+                if not fnmatch.filter(self._tables, pattern)
+            ),
+            names=tuple(sorted(self._tables)),
         )
 
 

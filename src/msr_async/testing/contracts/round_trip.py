@@ -71,6 +71,17 @@ class RoundTripContract(Generic[ConnT]):
                 await record(world, entry(VERSION + 1, "second"))
                 assert (await taken(world.handler, snapshot)).manifest.history == (entry(),)
 
+    async def test_patterns_that_mean_nothing_are_told(self) -> None:
+        async with self.world() as world:
+            await fill(world)
+            selection = Selection(include=("*things", "*thinks"), exclude=("*nowhere", "*things*"))
+            async with offered_backup(world.handler).snapshot(selection, complete=False) as snapshot:
+                for part in snapshot.parts:
+                    await dumped(snapshot, part)
+                details = await snapshot.details()
+            assert details.unmatched == ("*thinks", "*nowhere")
+            assert any(name.endswith("things") for name in details.names)
+
     async def test_a_snapshot_does_not_see_later_writes(self) -> None:
         async with self.world() as world:
             await fill(world)
