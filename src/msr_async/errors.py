@@ -77,7 +77,10 @@ class ValidationFailed(MsrError):
 
 
 class ScriptFailed(MsrError):
-    """A migration script failed. `line` and `column` count from 1 where the place is known."""
+    """A migration script failed. `line` and `column` count from 1 where the place is known.
+
+    `kept`: it ended the transaction that it ran in, so what it did until then may stay.
+    """
 
     def __init__(
         self,
@@ -87,11 +90,13 @@ class ScriptFailed(MsrError):
         line: int | None = None,
         column: int | None = None,
         hint: str = "",
+        kept: bool = False,
     ) -> None:
         self.message = message
         self.path = path
         self.line = line
         self.column = column
+        self.kept = kept
         place = ":".join(str(item) for item in (path, line, column) if item is not None)
         super().__init__(f"{place}: {message}" if place else message, hint=hint)
 

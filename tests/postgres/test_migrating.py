@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 import pytest
 
-from msr_async.config import Config, Policy
+from msr_async.config import Config, Policy, RollbackStrategy
 from msr_async.errors import ConnectionLost, LockNotAcquired, MigrationFailed, ScriptFailed, ValidationFailed
 from msr_async.executor import MigrationScriptExecutor
 from msr_async.models import LockInfo
@@ -122,6 +122,76 @@ async def test_a_python_script_that_commits_is_caught(database: Database, tmp_pa
     write(tmp_path, "V202601010001_commits.py", "async def up(db, ctx):\n    await db.execute('COMMIT')\n")
     error = await failing(database, tmp_path)
     assert "ended the transaction" in str(error)
+
+
+COMMITS = """async def up(db, ctx):
+    await db.execute('CREATE TABLE stays (id int)')
+    await db.execute('{ends}')
+    await db.execute('CREATE TABLE goes (id int)')
+    {then}
+
+async def down(db, ctx):
+    await db.execute('DROP TABLE stays')
+"""
+THERE = "SELECT to_regclass('stays') IS NOT NULL, to_regclass('goes') IS NOT NULL"
+
+
+@pytest.mark.parametrize(
+    "ends", ["COMMIT; BEGIN", "commit and chain", "/* 1 */ END; START TRANSACTION", "ROLLBACK; BEGIN"]
+)
+@pytest.mark.parametrize("then", ["pass", "await db.execute('SELECT 1/0')", "raise ValueError('no')"])
+@pytest.mark.parametrize("strategy", list(RollbackStrategy))
+async def test_a_transaction_that_the_script_began_is_not_taken_for_ours(
+    database: Database, tmp_path: Path, ends: str, then: str, strategy: RollbackStrategy
+) -> None:
+    write(tmp_path, "V202601010001_good.up.sql", "CREATE TABLE good (id int);")
+    write(tmp_path, "V202601010001_good.down.sql", "DROP TABLE good;")
+    write(tmp_path, "V202601010002_commits.py", COMMITS.format(ends=ends, then=then))
+    config = config_for(tmp_path)
+    config.rollback_strategy = strategy
+    async with PostgresHandler(database.dsn) as handler:
+        with pytest.raises(MigrationFailed, match="ended the transaction") as caught:
+            await MigrationScriptExecutor(handler, config).migrate()
+    error, stays = caught.value, "ROLLBACK" not in ends
+    restored = strategy in (RollbackStrategy.BACKUP, RollbackStrategy.BOTH)
+    assert error.result.restored is restored
+    assert database.sql(THERE) == ("f|f" if restored or not stays else "t|f")
+    assert ("stays" in str(error)) is not restored
+    assert "Its own transaction was rolled back" not in str(error)
+    assert "The database is at the version" not in str(error)
+    if then.startswith("raise"):
+        assert "V202601010002_commits.py:5: ValueError: no. Before that, the script ended" in str(error)
+
+
+async def test_what_a_dry_run_could_not_hold_back_is_said(database: Database, tmp_path: Path) -> None:
+    write(tmp_path, "V202601010001_good.up.sql", "CREATE TABLE good (id int);")
+    write(tmp_path, "V202601010002_commits.py", COMMITS.format(ends="COMMIT; BEGIN", then="pass"))
+    async with PostgresHandler(database.dsn) as handler:
+        executor = MigrationScriptExecutor(handler, config_for(tmp_path))
+        with pytest.raises(MigrationFailed, match="dry run, but a part of it stays") as caught:
+            await executor.migrate(dry_run=True)
+        assert "nothing was changed" not in str(caught.value)
+        applied = [line.id for line in (await executor.status()).applied]
+    assert database.sql(THERE) == "t|f"
+    assert applied == ["202601010001"]
+
+
+async def test_a_deadlock_after_a_commit_is_not_tried_again(database: Database, tmp_path: Path) -> None:
+    database.sql("CREATE TABLE tries (id int)")
+    write(
+        tmp_path,
+        "V202601010001_commits.py",
+        "async def up(db, ctx):\n"
+        "    await db.execute('INSERT INTO tries VALUES (1)')\n"
+        "    await db.execute('COMMIT; BEGIN')\n"
+        "    await db.execute(\"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$\")\n",
+    )
+    config = config_for(tmp_path)
+    config.rollback_strategy = RollbackStrategy.NONE
+    async with PostgresHandler(database.dsn) as handler:
+        with pytest.raises(MigrationFailed, match="ended the transaction"):
+            await MigrationScriptExecutor(handler, config).migrate()
+    assert database.sql("SELECT count(*) FROM tries") == "1"
 
 
 async def test_a_python_script_may_nest_transactions_and_use_the_handler(database: Database, tmp_path: Path) -> None:

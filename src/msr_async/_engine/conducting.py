@@ -21,6 +21,7 @@ from ..errors import (
     MigrationFailed,
     MsrError,
     PermissionMissing,
+    ScriptFailed,
     ValidationFailed,
     words_of,
 )
@@ -44,7 +45,7 @@ from .keeping import Keeper, WayBack
 from .loading import Folder, load
 from .naming import new_token
 from .planning import judged
-from .recovering import Recovery, may_have_changed, recover, verdict
+from .recovering import STAYS, Recovery, may_have_changed, recover, verdict
 from .repairing import baseline, repair
 from .surveying import refuse_errors, reviewed, survey, surveyed_again
 
@@ -156,7 +157,11 @@ class Conductor(Generic[ConnT]):
             if course.step is None:
                 raise  # no migration has failed: it did not come to the first
             failure = replace(nothing, failed=course.step)
-            raise MigrationFailed(failure, error, outcome="It was a dry run: nothing was changed.") from error
+            outcome, hint = "It was a dry run: nothing was changed.", ""
+            if isinstance(error, ScriptFailed) and error.kept:
+                outcome = f"It was a dry run, but a part of it stays. {STAYS}"
+                hint = "See msr-async status for what is in the history now; no backup was made."
+            raise MigrationFailed(failure, error, outcome=outcome, hint=hint) from error
         return replace(nothing, success=True, executed=executed, skipped=skipped)
 
     async def _back_up(self, intent: Intent) -> WayBack:

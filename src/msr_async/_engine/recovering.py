@@ -21,6 +21,7 @@ from ..errors import (
     RecoveryFailed,
     RestoreFailed,
     RestoreUnfinished,
+    ScriptFailed,
 )
 from ..events import Observer, RecoveryStarted
 from ..models import AppliedMigration, Migration, MigrationResult, Plan
@@ -96,7 +97,7 @@ async def recover(
             if restore is None:
                 done = replace(done, error=done.down_error, down_error=None)
             elif done.down_error is None:
-                done = replace(done, down_error=_gap(done, course))
+                done = replace(done, down_error=_gap(done, course, error))
         if restore is not None and (done.down_error is not None or not by_downs):
             try:
                 await _refuse_over_others(handler, plan, run)
@@ -158,12 +159,19 @@ async def _undo(
     return done
 
 
-def _gap(done: Recovery, course: Course) -> MsrError | None:
+def _kept(error: BaseException) -> bool:
+    """Whether a rollback did not undo all of what failed."""
+    return isinstance(error, ScriptFailed) and error.kept
+
+
+def _gap(done: Recovery, course: Course, error: BaseException) -> MsrError | None:
     """What the `down`s, which all worked, could not put back."""
     if done.half_done:
         return MsrError(f"{course.step} is half-done, and what ran before it cannot be undone under it.")
     if done.stayed:
         return MsrError(f"{_names(done.stayed)} has no down.")
+    if _kept(error):
+        return MsrError(f"No down undoes what {course.step} committed itself.")
     return None
 
 
@@ -223,7 +231,7 @@ def verdict(
     unchanged = not result.executed and _left_no_doubt(error, recovery, course)
     hint = _ways(result, command, unchanged=unchanged, named=intent.existing)
     if intent.undo:
-        return MigrationFailed(result, error, outcome=_undone(result, recovery, course), hint=hint)
+        return MigrationFailed(result, error, outcome=_undone(result, recovery, course, error), hint=hint)
     verb, none = ("Applied", "applied") if result.direction == "up" else ("Undone", "undone")
     kept = f"{verb} before it and kept: {_names(result.executed)}." if result.executed else f"Nothing was {none}."
     own = _left(error, recovery, course)
@@ -248,15 +256,19 @@ def _ways(result: MigrationResult, command: str, *, unchanged: bool, named: bool
     return f"To go back to {'that backup' if named else 'the state before the run, data included'}: {command}"
 
 
-def _undone(result: MigrationResult, recovery: Recovery, course: Course) -> str:
+def _undone(result: MigrationResult, recovery: Recovery, course: Course, error: BaseException) -> str:
     if recovery.half_done:
         return f"{_GOES_ON[course.way]} So nothing that ran before it was undone."
     undone = f"Undone: {_names(result.undone)}." if result.undone else "Nothing of the run was left to undo."
     if recovery.stayed:
         return f"{undone} There is no way down from {_names(recovery.stayed)}: what this run made of it stays."
+    if _kept(error):
+        return f"{undone} {STAYS} No down undoes that."
     return f"{undone} The database is at the version it was at before."
 
 
+STAYS = "It ended its transaction itself: what it committed stays."
+"""Of a script that is `kept`."""
 _GOES_ON: Mapping[Way | None, str] = {
     "batched": "Its finished batches stay, and the next run goes on after them.",
     "outside": "It ran outside of a transaction: what it did stays, and the next run goes on from there.",
@@ -272,6 +284,8 @@ def _left(error: BaseException, recovery: Recovery, course: Course) -> str:
         return f"Whether its own transaction was committed is not known{others}; see msr-async status."
     if course.way == "outside":
         return "It left nothing behind." if course.note else "It ran outside of a transaction: what it did stays."
+    if _kept(error):
+        return f"{STAYS} See msr-async status." if course.together else STAYS
     return (
         "The transaction of the whole run was rolled back."
         if course.together

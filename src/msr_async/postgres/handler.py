@@ -281,12 +281,17 @@ def _plainly(doing: str, path: Path | None = None) -> Iterator[None]:
     """What a unit of work can meet at its edges, in our words; what its work raised comes out as it is."""
     try:
         yield
-    except EndedByScript:
+    except EndedByScript as ended:
+        said, hint = "ended the transaction that it runs in", "Take COMMIT and ROLLBACK out of it."
+        cause = ended.__cause__
+        if cause is None:
+            words = f"the script {said}, so its change and its record are not one."
+            raise ScriptFailed(words, path=path, hint=hint, kept=ended.kept) from None
+        place = cause if isinstance(cause, ScriptFailed) else ScriptFailed(str(cause), path=path)
+        words = f"{place.message.rstrip('.')}. Before that, the script {said}."
         raise ScriptFailed(
-            "the script ended the transaction that it runs in, so its change and its record are not one.",
-            path=path,
-            hint="Take COMMIT and ROLLBACK out of it.",
-        ) from None
+            words, path=place.path, line=place.line, column=place.column, hint=hint, kept=True
+        ) from cause
     except ScriptFailed as raised:
         cause = raised.__cause__
         if not isinstance(cause, asyncpg.InFailedSQLTransactionError):

@@ -86,9 +86,12 @@ def needs_no_transaction(script: Script) -> bool:
     return not script.directives.transaction or (script.language == "sql" and any_outside(script.text))
 
 
-def ends_transaction(statement: Statement) -> bool:
+def ends_transaction(statement: Statement, *, begins: bool = True) -> bool:
+    """Whether it ends a transaction or, unless `begins` is false, begins one."""
     words = statement.words
     first = words[0] if words else ""
+    if first in ("BEGIN", "START"):
+        return begins
     return (first in _ENDS_TRANSACTION and not (first == "ROLLBACK" and "TO" in words[1:3])) or (
         words[:2] == ("PREPARE", "TRANSACTION")
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Literal, TypeVar
 
 import asyncpg
+from asyncpg.connection import LoggedQuery
 from asyncpg.transaction import Transaction
 from msgspec import Struct
 
@@ -24,6 +27,7 @@ from .watching import OURS, listening
 
 T = TypeVar("T")
 _ROLLBACK_DEADLINE = 5.0
+_MAY_END = re.compile(r"\b(?:commit|end|abort|rollback|prepare)\b", re.IGNORECASE)
 _LEVELS: dict[Isolation, Literal["read_committed", "repeatable_read", "serializable"]] = {
     "read committed": "read_committed",
     "repeatable read": "repeatable_read",
@@ -183,20 +187,24 @@ class Session:
         """Run `work` as a unit of its own; what it raises is raised again after the rollback."""
         connection = await self._turn()
         unit = connection.transaction(isolation=_level(options)) if options.transaction else None
+        ended: list[str] = []
         try:
             if unit is None:
                 if (settings := outer_settings(options)) and not self.pooled:
                     await connection.execute(settings)
             else:
                 await self._begin(unit, connection, options)
-            with listening(connection, options.notice):
+            with listening(connection, options.notice), _hearing_ends(connection, ended):
                 answer = await work(connection)
             if unit is not None:
-                if not connection.is_in_transaction():
-                    raise EndedByScript
+                await asyncio.sleep(0)  # the driver tells of a query when the loop comes round
+                if ended or not connection.is_in_transaction():
+                    raise EndedByScript(kept=True)
                 await (_commit(unit) if options.commit else _rehearsed(connection, unit))
-        except BaseException:
+        except BaseException as error:
             await self._undo(connection, unit)
+            if ended and unit is not None and isinstance(error, Exception) and not isinstance(error, EndedByScript):
+                raise EndedByScript(kept=True) from error
             raise
         finally:
             self._touched(connection)
@@ -274,6 +282,27 @@ class Session:
             await close(self._connection)
 
 
+@contextmanager
+def _hearing_ends(connection: Connection, ended: list[str]) -> Iterator[None]:
+    """Inside the block the statements that end a transaction come to stand in `ended`.
+
+    That there is a transaction afterwards does not say that it is ours: after COMMIT and BEGIN it is the script's.
+    """
+
+    def hear(said: LoggedQuery) -> None:
+        if _MAY_END.search(said.query):
+            from .kinds import ends_transaction
+            from .statements import split
+
+            ended.extend(statement.text for statement in split(said.query) if ends_transaction(statement, begins=False))
+
+    connection.add_query_logger(hear)
+    try:
+        yield
+    finally:
+        connection.remove_query_logger(hear)
+
+
 def _level(options: WorkOptions) -> Literal["read_committed", "repeatable_read", "serializable"] | None:
     return None if options.isolation is None else _LEVELS[options.isolation]
 
@@ -303,4 +332,12 @@ class NotCommitted(Exception):
 
 
 class EndedByScript(Exception):
-    """The script itself ended the transaction that it was running in."""
+    """The script itself ends the transaction that it is to run in; `__cause__` is what went wrong after that.
+
+    Attributes:
+        kept: it was run, so what it committed stays.
+    """
+
+    def __init__(self, *, kept: bool = False) -> None:
+        self.kept = kept
+        super().__init__()

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from ..errors import ConnectionFailed, ConnectionLost, DatabaseError, LockTimeout, MsrError, PermissionMissing
+from ..errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    DatabaseError,
+    LockTimeout,
+    MsrError,
+    PermissionMissing,
+    ScriptFailed,
+)
 from .driver import Connection
 
 _TRANSIENT_STATES = {"40001", "40P01", "55P03"}
@@ -51,6 +59,8 @@ def is_transient(error: BaseException) -> bool:
     cause: BaseException | None = error
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ScriptFailed) and cause.kept:
+            return False  # a part of it would be done twice
         if getattr(cause, "sqlstate", None) in _TRANSIENT_STATES and isinstance(cause, asyncpg.PostgresError):
             return True
         seen.add(id(cause))
