@@ -45,6 +45,17 @@ def test_every_directive_of_python_is_read() -> None:
     assert python("no_transaction = True\nallow = 'a'") == (Directives(transaction=False, allow=("a",)), [])
 
 
+@pytest.mark.parametrize("text", ["-- first\r-- msr: no-transaction\rVACUUM;", "--\u00a0msr: no-transaction\nVACUUM;"])
+def test_lines_end_as_the_server_has_it_and_any_space_may_stand_before_the_name(text: str) -> None:
+    assert sql(text) == (Directives(transaction=False), [])
+
+
+def test_lines_are_counted_as_an_editor_shows_them() -> None:
+    assert sql("-- a\r\n\r-- msr: what\rSELECT 1;") == (NO_DIRECTIVES, [("directive", "error", 3)])
+    assert sql("\u00a0-- msr: no-transaction\nVACUUM;") == (NO_DIRECTIVES, [("late-directive", "warning", 1)])
+    assert python("import os\r# msr: no-transaction\r") == (NO_DIRECTIVES, [("late-directive", "warning", 2)])
+
+
 def test_a_code_of_another_tool_can_be_allowed() -> None:
     assert sql("-- msr: allow=squawk:ban-char-field") == (Directives(allow=("squawk:ban-char-field",)), [])
 

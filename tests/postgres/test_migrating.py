@@ -118,6 +118,16 @@ async def test_transaction_commands_are_refused_before_anything_runs(database: D
     assert database.sql("SELECT to_regclass('t') IS NULL, to_regclass('schema_version') IS NULL") == "t|t"
 
 
+@pytest.mark.parametrize("strategy", ["backup", "none"])
+async def test_a_comment_that_never_ends_does_not_hide_the_rest_of_a_script(
+    database: Database, tmp_path: Path, strategy: str
+) -> None:
+    write(tmp_path, "V202601010001_open.up.sql", "CREATE TABLE t (id int);\n/* old\nINSERT INTO t VALUES (1);\n")
+    error = await failing(database, tmp_path, strategy, "full")
+    assert "V202601010001_open.up.sql:2:1: unterminated /* comment" in str(error)
+    assert database.sql("SELECT to_regclass('t') IS NULL") == "t"
+
+
 async def test_a_python_script_that_commits_is_caught(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "V202601010001_commits.py", "async def up(db, ctx):\n    await db.execute('COMMIT')\n")
     error = await failing(database, tmp_path)

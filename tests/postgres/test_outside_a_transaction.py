@@ -46,6 +46,15 @@ async def test_a_script_whose_done_part_was_changed_is_begun_anew_and_says_so(da
             await run(handler, "CREATE TABLE t (id bigint); SELECT 1")
 
 
+@pytest.mark.parametrize("tail", ["/* open\nSELECT 2;", "SELECT 'open", "SELECT $$ open", 'SELECT "open'])
+async def test_what_never_ends_is_refused_and_what_was_before_it_stays(database: Database, tail: str) -> None:
+    async with PostgresHandler(database.dsn) as handler:
+        with pytest.raises(ScriptFailed, match=r":2:\d+: unterminated"):
+            await run(handler, f"CREATE TABLE t (id int);\n{tail}")
+        assert (await handler.schema_version.note(KEY))["statement"] == 1
+    assert database.sql("SELECT to_regclass('t') IS NULL") == "f"
+
+
 async def test_settings_of_the_script_hold_for_what_is_left_of_it(database: Database) -> None:
     text = "CREATE SCHEMA s;\nSET search_path = s;\nCREATE TABLE t (id int);\nINSERT INTO t VALUES ({});"
     async with PostgresHandler(database.dsn) as handler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from msr_async.models import Directives, Script
 from msr_async.postgres.kinds import inspect, leaves_traces, needs_no_transaction, outside
+from msr_async.postgres.lexing import SPACE
+from msr_async.postgres.remembering import remembering
 from msr_async.postgres.statements import _split, _split_plain, place, split
 
 
@@ -42,22 +45,32 @@ def texts(sql: str) -> list[str]:
         ("SELECT 'unclosed; SELECT 2", ["SELECT 'unclosed; SELECT 2"]),
         ("SELECT $a$unclosed; SELECT 2", ["SELECT $a$unclosed; SELECT 2"]),
         ("SELECT ARRAY[1;2]", ["SELECT ARRAY[1;2]"]),
+        ("SELECT 1; /* unclosed; SELECT 2", ["SELECT 1", "/* unclosed; SELECT 2"]),
+        ("-- a\rSELECT 1; -- b\rSELECT 2;", ["SELECT 1", "SELECT 2"]),
+        ("SELECT $$\r$$ -- a\rFROM t; SELECT 2;", ["SELECT $$\r$$ -- a\rFROM t", "SELECT 2"]),
+        ("SELECT E'a' -- it's\n '\\';'; SELECT 2", ["SELECT E'a' -- it's\n '\\';'", "SELECT 2"]),
+        ("SELECT E'a' '\\'; SELECT 2", ["SELECT E'a' '\\'", "SELECT 2"]),
+        ("SELECT a€$$;$$ FROM \u00a0; SELECT 2", ["SELECT a€$$", "$$ FROM \u00a0; SELECT 2"]),
+        ("SELECT 1; \u00a0;\x85", ["SELECT 1", "\u00a0", "\x85"]),
     ],
 )  # fmt: skip
 def test_statements_end_where_the_server_ends_them(sql: str, expected: list[str]) -> None:
     assert texts(sql) == expected
 
 
-@given(st.text(alphabet="aEe'\"$;-*/()[]\\ \n1_é"))
+@given(st.text(alphabet="aEe'\"$;-*/()[]\\ \n\r1_é\u00a0"))
 def test_any_text_is_cut_without_loss_and_offsets_point_into_it(sql: str) -> None:
     for statement in split(sql):
         assert sql[statement.offset :].startswith(statement.text)
-        assert statement.text.strip()
+        assert statement.text.strip(SPACE)
 
 
 def test_a_place_counts_from_one() -> None:
     assert place("ab\ncd", 0) == (1, 1)
     assert place("ab\ncd", 4) == (2, 2)
+    assert place("ab\r\ncd\re", 5) == (2, 2)
+    assert place("ab\r\ncd\re", 7) == (3, 1)
+    assert place("\n\r\n\r\r", 5) == (5, 1)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +84,8 @@ def test_a_place_counts_from_one() -> None:
         ("COPY t FROM\nSTDIN;", "copy-stdin", 1),
         ("SELECT 1;\nDISCARD ALL", "discard-all", 2),
         ("SELECT 1;\nSELECT '\0'", "nul-character", 2),
+        ("SELECT 1; -- old Mac\rCOMMIT;\rSELECT 2;", "transaction-control", 2),
+        ("SELECT E'a'\n'\\''; COMMIT; SELECT ' ' '" + "'';", "transaction-control", 2),
     ],
 )
 def test_what_cannot_work_in_a_migration_is_refused_with_its_line(sql: str, code: str, line: int) -> None:
@@ -83,7 +98,7 @@ def test_savepoints_and_prepared_statements_are_fine() -> None:
     assert list(inspect(Script(path=Path("V1.up.sql"), text=sql, language="sql"))) == []
 
 
-@given(st.text(alphabet="ab1e;\n (_é-"))
+@given(st.text(alphabet="ab1e;\n\r (_é-\u00a0\x1c"))
 def test_plain_text_is_cut_the_quick_way_as_the_slow_way_cuts_it(sql: str) -> None:
     quick = _split_plain(sql)
     assert quick is None or quick == tuple(_split(sql))
@@ -215,3 +230,24 @@ def test_a_script_that_says_so_runs_outside_whatever_it_holds() -> None:
 def test_what_may_leave_something_in_the_session(sql: str, traces: bool) -> None:
     (statement,) = split(sql)
     assert leaves_traces(statement) is traces
+
+
+def test_what_is_remembered_of_texts_is_bounded_by_their_length() -> None:
+    calls: list[int] = []
+    ask = remembering(lambda text: calls.append(len(text)))
+    for text in ("a", "a" * 1_000_000, "a", "a" * 1_000_000, *("a" * 4_000_000 + str(n) for n in range(9)), "a"):
+        ask(text)
+    assert calls == [1, 1_000_000] + [4_000_001] * 9
+    ask("a" * 1_000_000)
+    assert calls[-1] == 1_000_000, "the longer ones took its place"
+    for _ in range(2):
+        ask("a" * 5_000_000)
+    assert calls[-2:] == [5_000_000] * 2
+
+
+def test_a_long_string_needs_no_more_memory_than_itself() -> None:
+    text = "SELECT '" + "a''" * 500_000 + "'; SELECT E'" + "a\\'" * 500_000 + "'"
+    tracemalloc.start()
+    assert len(split(text)) == 2
+    assert tracemalloc.get_traced_memory()[1] < 3 * len(text)
+    tracemalloc.stop()

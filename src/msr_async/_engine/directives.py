@@ -11,11 +11,12 @@ from typing import Any
 from ..models import NO_DIRECTIVES, Directives, Isolation, Issue, Severity
 
 # texts, which `re` compiles when they are first used: few scripts have directives
-_COMMENT = r"\s*(?:(?P<line>--[^\r\n]*)|(?P<block>/\*))"
+_COMMENT = r"[ \t\n\r\f\v]*(?:(?P<line>--[^\r\n]*)|(?P<block>/\*))"
 _BLOCK_EDGE = r"/\*|\*/"
-_OURS = r"(?i)--[ \t]*msr:(?P<rest>.*)"
-_LATE = r"(?i)--[ \t]*msr:"
-_IN_PYTHON = r"(?im)^[ \t]*#[ \t]*msr:"
+_OURS = r"(?i)--[^\S\r\n]*msr:(?P<rest>.*)"
+_LATE = r"(?i)--[^\S\r\n]*msr:"
+_IN_PYTHON = r"(?i)(?<![^\r\n])[ \t]*#[^\S\r\n]*msr:"
+_LINE_END = r"\r\n?|\n"
 _DURATION = r"(?a)(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>ms|s|min|h)?"
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 2_000_000
@@ -153,7 +154,7 @@ def _read_attribute(reading: _Reading, name: str, node: ast.expr, line: int) -> 
 
 
 def _line_of(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
+    return len(re.findall(_LINE_END, text[:position])) + 1
 
 
 def _flag(value: Any) -> bool:

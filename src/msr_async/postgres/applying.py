@@ -70,7 +70,7 @@ class Application:
         if any(ends_transaction(statement) for statement in statements):
             raise EndedByScript
         if len(self._changes) == 1 and not fits(statements, len(first.text)):
-            await self._session.run(self._one_by_one, options)
+            await self._session.run(partial(self._one_by_one, statements), options)
             self._tell(1)
             return
         traces = len(self._changes) == 1 and any(leaves_traces(statement) for statement in statements)
@@ -108,8 +108,8 @@ class Application:
             for _ in range(new):
                 self._done(share)
 
-    async def _one_by_one(self, connection: Connection) -> None:
-        await execute(connection, self._changes[0].script)
+    async def _one_by_one(self, statements: Sequence[Statement], connection: Connection) -> None:
+        await execute(connection, self._changes[0].script, statements)
         await self._book.write(connection, f"{OWN_ROLE}; {self._record(0)}", self._doing(0))
 
     async def _at_once(self, sent: range, options: WorkOptions, connection: Connection, begin: str) -> None:
@@ -248,9 +248,9 @@ class _SendApart(Exception):
         """How many stand before the one that the server pointed at."""
 
 
-async def execute(connection: Connection, script: Script) -> None:
+async def execute(connection: Connection, script: Script, statements: Sequence[Statement]) -> None:
     """Statement by statement, each a simple-protocol message, so that every error has its place in the file."""
-    for statement in split(script.text):
+    for statement in statements:
         await execute_one(connection, script, statement, statement.text)
 
 

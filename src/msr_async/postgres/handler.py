@@ -219,10 +219,10 @@ class PostgresHandler:
             return await self._session.run(work, options)
 
     async def execute(self, conn: Connection, script: Script, /, *, resume: str | None = None) -> None:
-        from . import applying, outside
+        from . import applying, outside, statements
 
         if resume is None or conn.is_in_transaction():
-            await applying.execute(conn, script)
+            await applying.execute(conn, script, statements.split(script.text))
         else:
             await outside.execute(conn, self.schema_version, script, resume)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from ..models import Issue, Script
+from .remembering import remembering
 from .statements import Statement, place, split
 
 _OUTSIDE = frozenset(
@@ -75,7 +75,7 @@ def reindexes_concurrently(statement: Statement) -> bool:
     return match is not None and bool(match[2] or (match[1] and _OPTION_CONCURRENTLY.search(match[1])))
 
 
-@lru_cache(maxsize=1024)
+@remembering
 def any_outside(sql: str) -> bool:
     """Whether one of the statements refuses to run in a transaction."""
     return any(outside(statement) for statement in split(sql))
@@ -114,9 +114,9 @@ def inspect(script: Script) -> Iterator[Issue]:
     for statement in statements:
         if found := _wrong(statement):
             yield _issue(script, place(text, statement.offset)[0], *found)
-    if script.directives.transaction and len(statements) > 1 and any_outside(text):
-        alone = next(statement for statement in statements if outside(statement))
-        if not all(outside(statement) for statement in statements):
+    if script.directives.transaction and len(statements) > 1:
+        alone = next((statement for statement in statements if outside(statement)), None)
+        if alone is not None and not all(outside(statement) for statement in statements):
             yield Issue(
                 code="mixed-transaction",
                 severity="warning",

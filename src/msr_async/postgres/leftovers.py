@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from .asking import ask
 from .driver import Connection
 from .kinds import reindexes_concurrently
+from .lexing import WORD
 from .quoting import literal
 from .statements import Statement
 
-_PIECE = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_PIECE = rf'(?:"(?:[^"]|"")+"|{WORD})'
 _NAME = rf"{_PIECE}(?:\s*\.\s*{_PIECE})*"
 _CREATE_INDEX = re.compile(
     r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?"

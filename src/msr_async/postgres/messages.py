@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
 
 from msgspec import Struct
 
 from .kinds import ends_transaction, leaves_traces
+from .remembering import remembering
 from .statements import Statement, split
 
 MARK = "msr_async"
@@ -84,7 +84,7 @@ def fits(statements: Sequence[Statement], length: int) -> bool:
     )
 
 
-@lru_cache(maxsize=1024)
+@remembering
 def joins(sql: str) -> bool:
     """Whether a script may stand in one message with others.
 

@@ -1,45 +1,40 @@
 """Cut SQL text into statements. Pure.
 
-The server parses SQL; this only finds where statements end, which needs quotes, dollar quotes, nested comments,
-parentheses (a rule's body holds semicolons) and `BEGIN ATOMIC ... END` bodies, and nothing else of the grammar.
-Rules: https://www.postgresql.org/docs/current/sql-syntax-lexical.html, standard_conforming_strings on.
+The server parses SQL; this only finds where statements end, which needs its tokens (`lexing`), parentheses (a rule's
+body holds semicolons) and `BEGIN ATOMIC ... END` bodies, and nothing else of the grammar.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+)
-    | (?P<line_comment>--[^\n]*)
-    | (?P<block_comment>/\*)
-    | (?P<escape_string>[eE]'(?:[^'\\]|''|\\.)*'?)
-    | (?P<string>'(?:[^']|'')*'?)
-    | (?P<quoted>"(?:[^"]|"")*"?)
-    | (?P<dollar>\$(?:[^\W\d]\w*)?\$)
-    | (?P<word>[^\W\d][\w$]*)
-    | (?P<number>\d[\w.]*)
-    | (?P<open>[(\[])
-    | (?P<close>[)\]])
-    | (?P<end>;)
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_CLOSED_ESCAPES = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
-_COMMENT_EDGE = re.compile(r"/\*|\*/")
+from .lexing import BLANK, CLOSED, NEVER, NUMBER, SPACE, TOKEN, WORD, end_of
+from .remembering import remembering
 
-
-_SPECIAL = re.compile(r"""['"$]|/\*|\batomic\b""", re.IGNORECASE)
-_LINE_COMMENT = re.compile(r"--[^\n]*")
-_PLAIN_WORD = re.compile(r"\d[\w.]*|([^\W\d][\w$]*)")
 _FIRST_WORDS = 4
-_REMEMBERED = 1024
+_NEXT_WORD = rf"(?![eE]')({WORD})"
+_FIRST = re.compile(_NEXT_WORD + rf"(?:[{SPACE}]++{_NEXT_WORD})?" * (_FIRST_WORDS - 1))
+_SIGN = r"""[\x00-\x08\x0e-\x1f!#%&*+,.:<=>?@\\^`{|}~\x7f]|-|/(?!\*)"""
+_WORDLESS = rf"""{BLANK}|{NUMBER}|{_SIGN}|'[^']*+'|"[^"]*+\""""
+_ANY = rf"(?![eE]'){WORD}|{_WORDLESS}"
+
+
+def _passing(what: str) -> re.Pattern[str]:
+    """What does not matter is passed in one match: token by token takes several times as long."""
+    return re.compile(f"(?:{what}|{NEVER})*+")
+
+
+_BETWEEN = _passing(rf"{BLANK}|;")
+_TO_TOKEN = _passing(BLANK)
+_TO_WORD = _passing(_WORDLESS)
+_TO_SIGN = _passing(rf"{_ANY}|\((?:{_ANY}|\((?:{_ANY}|{NEVER})*+\)|{NEVER})*+\)")
+_SPECIAL = re.compile(r"""['"$]|/\*|\batomic\b""", re.IGNORECASE)
+_LINE_COMMENT = re.compile(r"--[^\n\r]*")
+_PLAIN_WORD = re.compile(rf"{NUMBER}|({WORD})")
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 class Statement(Struct, frozen=True, gc=False):
@@ -53,24 +48,27 @@ class Statement(Struct, frozen=True, gc=False):
     """False when a quote or a comment in it never ends, so that it would swallow whatever is sent after it."""
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@remembering
 def split(sql: str) -> tuple[Statement, ...]:
-    """The statements of `sql` in order; comments between them and empty ones are left out."""
+    """The statements of `sql` in order; comments between them and empty ones are left out.
+
+    A comment that never ends is a statement too: the server is to refuse it.
+    """
     plain = None if _SPECIAL.search(sql) else _split_plain(sql)
     return tuple(_split(sql)) if plain is None else plain
 
 
 def _split_plain(sql: str) -> tuple[Statement, ...] | None:
-    """The same where nothing but parentheses can hide a semicolon, at a tenth of the time; None where one may."""
+    """The same where nothing but parentheses can hide a semicolon, in less time; None where one may."""
     code = _LINE_COMMENT.sub(_blank, sql) if "--" in sql else sql
     found: list[Statement] = []
     offset = 0
     for piece in code.split(";"):
         if piece.count("(") != piece.count(")") or piece.count("[") != piece.count("]"):
             return None
-        if text := piece.strip():
+        if text := piece.strip(SPACE):
             start = offset + piece.index(text[0])
-            found.append(Statement(sql[start : offset + len(piece)].rstrip(), start, _plain_words(text)))
+            found.append(Statement(sql[start : offset + len(piece)].rstrip(SPACE), start, _plain_words(text)))
         offset += len(piece) + 1
     return tuple(found)
 
@@ -83,71 +81,85 @@ def _plain_words(text: str) -> tuple[str, ...]:
     words: list[str] = []
     for match in _PLAIN_WORD.finditer(text):
         if word := match[1]:
-            words.append(word.upper())
+            words.append(_upper(word))
             if len(words) == _FIRST_WORDS:
                 break
     return tuple(words)
 
 
 def _split(sql: str) -> Iterator[Statement]:
-    position, start, depth, atomic = 0, -1, 0, 0
+    position = 0
+    while found := TOKEN.match(sql, _past(_BETWEEN, sql, position)):
+        start = found.start()
+        if found.lastgroup == "comment" and (end := end_of(sql, found)) is not None:
+            position = end
+        else:
+            words, position, closed = _read(sql, start)
+            yield Statement(sql[start:position].rstrip(SPACE), start, tuple(words), closed)
+
+
+def _read(sql: str, position: int) -> tuple[Sequence[str], int, bool]:
+    """The statement that begins here: its first words, where it ends, and whether all that it opens is closed."""
     words: list[str] = []
-    previous = ""
-    closed = True
-    while position < len(sql):
-        match = _TOKEN.match(sql, position)
-        assert match is not None  # `other` takes any character
-        kind, token = match.lastgroup, match.group()
-        position = match.end()
-        if kind == "space" or kind == "line_comment":
-            continue
-        if kind == "block_comment":
-            if (after := _after_comment(sql, position)) is None:
-                closed, position = False, len(sql)
-            else:
-                position = after
-            continue
-        if kind == "end" and depth == 0 and atomic == 0:
-            if start >= 0:
-                yield Statement(sql[start : match.start()].rstrip(), start, tuple(words))
-            start, words, previous = -1, [], ""
-            continue
-        if start < 0:
-            start = match.start()
-        if kind == "dollar":
-            closing = sql.find(token, position)
-            closed = closing >= 0
-            position = closing + len(token) if closed else len(sql)
-        elif kind == "string" or kind == "quoted":
-            closed = token.count(token[0]) % 2 == 0
-        elif kind == "escape_string":
-            closed = _CLOSED_ESCAPES.fullmatch(token) is not None
-        elif kind == "open":
-            depth += 1
-        elif kind == "close":
-            depth = max(0, depth - 1)
+    if first := _FIRST.match(sql, position):
+        words = [_upper(word) for word in first.groups() if word]
+        position = first.end()
+    passing = _to_what_matters(words)
+    depth = body = 0
+    previous = words[-1] if words else ""
+    while found := TOKEN.match(sql, _past(passing, sql, position)):
+        kind, text, position = found.lastgroup, found[0], found.end()
+        if kind in CLOSED:
+            end = end_of(sql, found)
+            if end is None:
+                return words, len(sql), False
+            position = end
+            if kind == "comment":
+                continue
         elif kind == "word":
-            word = token.upper()
-            if atomic:
-                atomic += (word == "CASE") - (word == "END")
-            elif word == "ATOMIC" and previous == "BEGIN":
-                atomic = 1
-            previous = word
+            text = _upper(text)
             if len(words) < _FIRST_WORDS:
-                words.append(word)
-    if start >= 0:
-        yield Statement(sql[start:].rstrip(), start, tuple(words), closed)
+                words.append(text)
+                passing = _to_what_matters(words)
+            if body and previous not in ("AS", "."):  # behind which they are names
+                body += (text == "CASE") - (text == "END")
+            elif text == "ATOMIC" and previous == "BEGIN" and depth == 0 and _is_routine(words):
+                body = 1
+        elif text == ";" and depth == 0 and body == 0:
+            return words, found.start(), True
+        elif text in "([":
+            depth += 1
+        elif text in ")]":
+            depth = max(0, depth - 1)
+        previous = text
+    return words, len(sql), True
 
 
-def _after_comment(sql: str, position: int) -> int | None:
-    depth = 1
-    for edge in _COMMENT_EDGE.finditer(sql, position):
-        depth += 1 if edge.group() == "/*" else -1
-        if depth == 0:
-            return edge.end()
-    return None
+def _upper(word: str) -> str:
+    return word.upper() if word.isascii() else word
+
+
+def _past(passing: re.Pattern[str], sql: str, position: int) -> int:
+    found = passing.match(sql, position)
+    assert found is not None  # it may match nothing
+    return found.end()
+
+
+def _to_what_matters(words: Sequence[str]) -> re.Pattern[str]:
+    """What may be passed behind these first words of a statement."""
+    if words[:1] == ["CREATE"] and (len(words) < _FIRST_WORDS or _is_routine(words)):
+        return _TO_TOKEN
+    return _TO_WORD if len(words) < _FIRST_WORDS else _TO_SIGN
+
+
+def _is_routine(words: Sequence[str]) -> bool:
+    """Whether its body may be SQL without quotes."""
+    return words[0] == "CREATE" and ("FUNCTION" in words or "PROCEDURE" in words)
 
 
 def place(text: str, offset: int) -> tuple[int, int]:
-    """Line and column, both from 1, of a character of a text."""
-    return text.count("\n", 0, offset) + 1, offset - (text.rfind("\n", 0, offset) + 1) + 1
+    """Line and column, both from 1, of a character of a text; lines end as an editor shows them."""
+    line, start = 1, 0
+    for end in _LINE_END.finditer(text, 0, offset):
+        line, start = line + 1, end.end()
+    return line, offset - start + 1
