@@ -186,8 +186,16 @@ def test_behaviour_42_a_flag_is_the_setting_that_it_names(
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value and isinstance(value[0], str) else None,
 )
 def test_behaviour_42_targets_and_dry_runs_reach_the_executor(
-    seen: Seen, command: tuple[str, ...], arguments: tuple[Any, ...], options: dict[str, object]
+    seen: Seen,
+    command: tuple[str, ...],
+    arguments: tuple[Any, ...],
+    options: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "V202601010900_orders.up.sql").touch()  # a name must be that of its version's file
     run(*command)
     assert (seen.arguments, seen.options) == (arguments, options)
 
