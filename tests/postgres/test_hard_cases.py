@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from msr_async.errors import (
+    BackupFailed,
     LockNotAcquired,
     LockTimeout,
     MigrationFailed,
-    PermissionMissing,
     RecoveryFailed,
 )
 from msr_async.executor import MigrationScriptExecutor
@@ -317,7 +317,7 @@ async def test_what_belongs_to_somebody_else_is_found_before_anything_runs(
     write(tmp_path, "V202601010001_good.up.sql", "CREATE TABLE good (n int)")
     async with PostgresHandler(owner) as handler:
         with pytest.raises(
-            PermissionMissing, match=r"could make the backup but not go back to it: .*of_the_superuser of postgres"
+            BackupFailed, match=r"could make the backup but not go back to it: .*of_the_superuser of postgres"
         ):
             await MigrationScriptExecutor(handler, config_for(tmp_path)).migrate()
     assert database.sql("SELECT to_regclass('good') IS NULL") == "t"

@@ -170,7 +170,7 @@ class Conductor(Generic[ConnT]):
         except DatabaseError as error:
             if type(error) not in (DatabaseError, PermissionMissing):  # the others say more by their class
                 raise
-            raise BackupFailed(f"The backup before the run failed. {error.problem}", hint=error.hint) from error
+            raise BackupFailed(error.problem, hint=error.hint) from error
 
     async def _apply(self, now: Plan, intent: Intent, way_back: WayBack | None, started: float) -> Course:
         course = Course()
