@@ -134,6 +134,38 @@ async def test_somebody_waiting_for_an_exclusive_lock_does_not_stop_the_backup(d
     await other.close(timeout=5)
 
 
+async def test_a_connection_on_its_way_back_to_the_snapshot_is_given_to_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE TABLE locked (n int); CREATE TABLE free (n int); INSERT INTO free VALUES (1)")
+    other = await asyncpg.connect(database.dsn)
+    joining: list[Any] = []
+    back = anyio.Event()
+    join = PostgresSnapshot._join
+
+    async def slowly(snapshot: PostgresSnapshot, connection: Any) -> None:
+        if connection in joining:
+            back.set()
+            await anyio.sleep(0.5)
+        joining.append(connection)
+        await join(snapshot, connection)
+
+    monkeypatch.setattr(PostgresSnapshot, "_join", slowly)
+    async with PostgresHandler(database.dsn, lock_timeout=0.3) as handler:
+        async with handler.backup.snapshot(Selection(), complete=False) as snapshot:
+            parts = {part.names[1]: part for part in snapshot.parts}
+            async with anyio.create_task_group() as group:
+                group.start_soon(other.execute, "ALTER TABLE locked ADD COLUMN more int")
+                await anyio.sleep(0.2)
+                database.sql("INSERT INTO free VALUES (2)")
+                async with anyio.create_task_group() as reading:
+                    reading.start_soon(rows, snapshot, parts["locked"])
+                    await back.wait()
+                    assert await rows(snapshot, parts["free"]) == [b"1"]
+                group.cancel_scope.cancel()
+    await other.close(timeout=5)
+
+
 async def test_a_table_that_stays_locked_is_a_clear_error(database: Database) -> None:
     database.sql("CREATE TABLE t (n int)")
     other = await asyncpg.connect(database.dsn)
