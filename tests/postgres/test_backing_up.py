@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,33 @@ async def test_a_connection_on_its_way_back_to_the_snapshot_is_given_to_nobody(
                     assert await rows(snapshot, parts["free"]) == [b"1"]
                 group.cancel_scope.cancel()
     await other.close(timeout=5)
+
+
+async def test_a_connection_that_cannot_be_hung_up_does_not_replace_the_cancellation(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE TABLE t AS SELECT generate_series(1, 100000) n")
+
+    async def close(connection: Any, *, timeout: float | None = None) -> None:
+        # what asyncpg does on uvloop when an answer to the cancelled COPY comes too late
+        raise AttributeError("'NoneType' object has no attribute 'cancelled'")
+
+    async with PostgresHandler(database.dsn) as handler:
+        async with handler.backup.snapshot(Selection(), complete=False) as snapshot:
+            sending = anyio.Event()
+
+            async def send(piece: bytes) -> None:
+                sending.set()
+                await anyio.sleep(30)
+
+            dumping = asyncio.ensure_future(snapshot.dump(snapshot.parts[0], send))
+            await sending.wait()
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncpg.Connection, "close", close)
+                dumping.cancel()
+                await asyncio.wait({dumping})
+            assert dumping.cancelled()
+    await nobody_left(database)
 
 
 async def test_a_table_that_stays_locked_is_a_clear_error(database: Database) -> None:
