@@ -69,6 +69,27 @@ async def test_cancelled_while_it_closes_it_leaves_no_connection(
     assert database.sql(query) == "0"
 
 
+async def test_cancelled_twice_while_it_dials_it_leaves_nothing_that_dials() -> None:
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        before = asyncio.all_tasks()
+        dialling = asyncio.ensure_future(connect(Target.from_url(f"postgresql://me@127.0.0.1:{port}/app")))
+        while not writers:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            dialling.cancel()
+            await asyncio.sleep(0.05)
+        await asyncio.wait({dialling})
+        assert dialling.cancelled()
+        await asyncio.sleep(0.05)
+        assert asyncio.all_tasks() <= before
+        writers[0].close()
+
+
 async def test_a_host_that_does_not_exist() -> None:
     error = await failure(f"postgresql://me:{SECRET}@no-such-host.invalid/app")
     assert "Cannot reach PostgreSQL at app@no-such-host.invalid" in str(error)

@@ -206,11 +206,13 @@ async def _dial(target: Target) -> Connection:
     try:
         return await asyncio.shield(dialling)
     except asyncio.CancelledError:
-        await within(_HANG_UP_DEADLINE, lambda: asyncio.wait([dialling]))
-        if not dialling.done():
-            dialling.cancel()
-        elif not dialling.cancelled() and dialling.exception() is None:
-            dialling.result().terminate()
+        try:
+            await within(_HANG_UP_DEADLINE, lambda: asyncio.wait([dialling]))
+        finally:  # also when a second cancellation cuts the waiting
+            if not dialling.done():
+                dialling.cancel()
+            elif not dialling.cancelled() and dialling.exception() is None:
+                dialling.result().terminate()
         raise
 
 
