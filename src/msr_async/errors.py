@@ -23,6 +23,11 @@ class ConfigError(MsrError):
     """A setting that cannot be used; nothing was touched."""
 
 
+def already_open() -> ConfigError:
+    """For a handler that is opened inside of its own `async with`: the inner end would close it for the outer one."""
+    return ConfigError("The handler is open already.", hint="Open it once and hand it on, or make another one.")
+
+
 # -- reaching the database -------------------------------------------------------------------------
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +21,13 @@ from .config import BackupConfig
 from .errors import BackupNotFound, ConfigError, StorageError
 from .models import BackupInfo, ExportInfo, Manifest
 from .protocols import Storage
+from .shielding import patiently
 
 if TYPE_CHECKING:
     from .storage.local import LocalStorage
+
+_PATIENCE = 30.0
+"""Seconds that an export may take, once it is written, to get its name although it is cancelled."""
 
 
 async def export_to_file(
@@ -99,7 +101,8 @@ def codec_of(about: Manifest | Head) -> LineCodec:
 async def _file(path: Path, *, overwrite: bool) -> AsyncIterator[Write]:
     """What to write a new file with: it gets its name at the end of the block, if that is a good end."""
     storage = _local(path)
-    written = f"{path.name}.{secrets.token_hex(4)}" if overwrite else path.name
+    # Called like a backup, so that what a kill leaves of it is cleared away like that of a backup.
+    written = f"{path.name}-{new_token()}.export" if overwrite else path.name
     async with storage.create(written) as file:
         if path.suffix != ".gz":
             yield file.write
@@ -112,13 +115,15 @@ async def _file(path: Path, *, overwrite: bool) -> AsyncIterator[Write]:
             yield write
             await file.write(zipped.flush())
     if overwrite:
-        try:
-            await to_thread.run_sync(partial(os.replace, storage.path(written), path))
-        except OSError as error:
-            await storage.delete(written)
-            raise StorageError(
-                f"{path} cannot be overwritten: {error.strerror}.", hint="Choose another file."
-            ) from error
+        await patiently(_PATIENCE, _replace(storage, written, path))
+
+
+async def _replace(storage: LocalStorage, written: str, path: Path) -> None:
+    try:
+        await to_thread.run_sync(os.replace, storage.path(written), path)
+    except OSError as error:
+        await storage.delete(written)
+        raise StorageError(f"{path} cannot be overwritten: {error.strerror}.", hint="Choose another file.") from error
 
 
 def _local(path: Path) -> LocalStorage:

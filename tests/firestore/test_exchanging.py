@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from msr_async import BackupInfo, Config, LocalStorage, MigrationScriptExecutor
+from msr_async import BackupInfo, Config, Event, LocalStorage, MigrationScriptExecutor
 from msr_async._engine.verifying import opened, read_chunk, read_documents, read_manifest
 from msr_async.errors import (
     BackupDamaged,
@@ -24,10 +25,12 @@ from msr_async.errors import (
     NotABackup,
     StorageError,
 )
+from msr_async.events import Step
 from msr_async.firestore.wire import documents as rows_of
 from msr_async.models import Manifest
 from msr_async.testing import MemoryHandler
 from tests.firestore.filed import READ_TIME, SOURCE, document, filed
+from tests.support.interruptions import Interruption, Moment, Way, watching
 
 DOCUMENTS = {
     **{
@@ -319,6 +322,7 @@ async def test_what_an_editor_does_to_the_ends_of_lines(
         (lambda _: [], NotABackup, "it is empty"),
         (lambda x: [x[0].replace(b'"version":1', b'"version":2'), *x[1:]], BackupTooNew, "has version 2"),
         (lambda x: [x[0].replace(b'"parts"', b'"bits"'), *x[1:]], BackupInvalid, "Line 1: .*parts"),
+        (lambda x: [x[0].replace(b'"tool":"', b'"tool":"\xff'), *x[1:]], BackupInvalid, "Line 1: it is not UTF-8"),
         (
             lambda x: [x[0].replace(b"collections.json", b"collect.json"), *x[1:]],
             BackupInvalid,
@@ -340,6 +344,74 @@ async def test_a_wrong_export_is_refused_and_nothing_is_made(
     assert type(raised.value) is error
     assert str(raised.value).startswith(f"{exported}: ")
     assert [item.name for item in made.path.parent.iterdir()] == [made.path.name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x[:100], lambda x: [*x[:50], x[50].replace(b"xxx", b"yyy"), *x[51:]]],
+    ids=["cut", "one row"],
+)
+async def test_a_file_that_is_changed_while_it_is_read_is_refused(
+    made: BackupInfo, exported: Path, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    def between(event: Event) -> None:
+        if isinstance(event, Step) and event.detail.startswith("importing"):  # it was looked over, and is read now
+            exported.write_bytes(b"\n".join([*change(exported.read_bytes().splitlines()), b""]))
+
+    config = Config()
+    config.backup.folder = made.path.parent
+    executor = MigrationScriptExecutor(MemoryHandler(), config, observers=[between])
+    with pytest.raises(BackupInvalid, match="was changed while it was read"):
+        await executor.import_backup(exported)
+    assert [item.name for item in made.path.parent.iterdir()] == [made.path.name]
+
+
+@pytest.mark.parametrize("way", ["task", "scope"])
+@pytest.mark.parametrize("moment", ["before", "during", "twice"])
+async def test_an_export_that_is_cancelled_anywhere_leaves_the_old_file_or_the_new_one_and_no_other(
+    executor: MigrationScriptExecutor[Any],
+    made: BackupInfo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Way,
+    moment: Moment,
+) -> None:
+    path = tmp_path / "x.jsonl"
+
+    async def attempt(cancel_at: int) -> tuple[bool, int]:
+        path.write_bytes(b"old")
+        interruption = Interruption(cancel_at, way, moment)
+        with watching(interruption, monkeypatch):
+            cancelled = await interruption.run(lambda: executor.export_backup(made, path, overwrite=True))
+        return cancelled, interruption.passed
+
+    _, total = await attempt(-1)
+    new = path.read_bytes()
+    assert new != b"old"
+    for cancel_at in range(total - 1):  # the last place is behind it all: how large the file is
+        cancelled, _ = await attempt(cancel_at)
+        assert cancelled
+        assert path.read_bytes() in (b"old", new)
+        assert sorted(item.name for item in tmp_path.iterdir()) == ["backups", "x.jsonl"], f"place {cancel_at}"
+
+
+async def test_what_a_kill_leaves_of_an_overwriting_export_is_cleared_away_by_a_later_one(
+    executor: MigrationScriptExecutor[Any], made: BackupInfo, tmp_path: Path
+) -> None:
+    unfinished: list[str] = []
+
+    def look(event: Event) -> None:
+        unfinished.extend(item.name for item in tmp_path.iterdir() if item.name.endswith(".partial"))
+
+    config = Config()
+    config.backup.folder = made.path.parent
+    watched = MigrationScriptExecutor(MemoryHandler(), config, observers=[look])
+    await watched.export_backup(made, tmp_path / "x.jsonl", overwrite=True)
+    left = tmp_path / unfinished[0]
+    left.write_bytes(b"half of it")
+    os.utime(left, (0, 0))
+    await executor.export_backup(made, tmp_path / "x.jsonl", overwrite=True)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["backups", "x.jsonl"]
 
 
 async def test_a_line_without_an_end_is_not_read_for_ever(

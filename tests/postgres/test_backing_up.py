@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,65 @@ async def test_somebody_waiting_for_an_exclusive_lock_does_not_stop_the_backup(d
                 assert len(await rows(snapshot, snapshot.parts[0])) == 10
                 group.cancel_scope.cancel()
     await other.close(timeout=5)
+
+
+async def test_a_connection_on_its_way_back_to_the_snapshot_is_given_to_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE TABLE locked (n int); CREATE TABLE free (n int); INSERT INTO free VALUES (1)")
+    other = await asyncpg.connect(database.dsn)
+    joining: list[Any] = []
+    back = anyio.Event()
+    join = PostgresSnapshot._join
+
+    async def slowly(snapshot: PostgresSnapshot, connection: Any) -> None:
+        if connection in joining:
+            back.set()
+            await anyio.sleep(0.5)
+        joining.append(connection)
+        await join(snapshot, connection)
+
+    monkeypatch.setattr(PostgresSnapshot, "_join", slowly)
+    async with PostgresHandler(database.dsn, lock_timeout=0.3) as handler:
+        async with handler.backup.snapshot(Selection(), complete=False) as snapshot:
+            parts = {part.names[1]: part for part in snapshot.parts}
+            async with anyio.create_task_group() as group:
+                group.start_soon(other.execute, "ALTER TABLE locked ADD COLUMN more int")
+                await anyio.sleep(0.2)
+                database.sql("INSERT INTO free VALUES (2)")
+                async with anyio.create_task_group() as reading:
+                    reading.start_soon(rows, snapshot, parts["locked"])
+                    await back.wait()
+                    assert await rows(snapshot, parts["free"]) == [b"1"]
+                group.cancel_scope.cancel()
+    await other.close(timeout=5)
+
+
+async def test_a_connection_that_cannot_be_hung_up_does_not_replace_the_cancellation(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE TABLE t AS SELECT generate_series(1, 100000) n")
+
+    async def close(connection: Any, *, timeout: float | None = None) -> None:
+        # what asyncpg does on uvloop when an answer to the cancelled COPY comes too late
+        raise AttributeError("'NoneType' object has no attribute 'cancelled'")
+
+    async with PostgresHandler(database.dsn) as handler:
+        async with handler.backup.snapshot(Selection(), complete=False) as snapshot:
+            sending = anyio.Event()
+
+            async def send(piece: bytes) -> None:
+                sending.set()
+                await anyio.sleep(30)
+
+            dumping = asyncio.ensure_future(snapshot.dump(snapshot.parts[0], send))
+            await sending.wait()
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncpg.Connection, "close", close)
+                dumping.cancel()
+                await asyncio.wait({dumping})
+            assert dumping.cancelled()
+    await nobody_left(database)
 
 
 async def test_a_table_that_stays_locked_is_a_clear_error(database: Database) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -37,6 +39,55 @@ async def test_a_server_that_is_down() -> None:
     error = await failure(f"postgresql://me:{SECRET}@127.0.0.1:{port}/app")
     assert f"app@127.0.0.1:{port}" in str(error)
     assert "Is the server running" in error.hint
+
+
+@only_newest
+async def test_cancelled_while_it_closes_it_leaves_no_connection(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = PostgresHandler(database.dsn)
+    closing = asyncio.Event()
+    close = asyncpg.Connection.close
+
+    async def slowly(connection: Any, *, timeout: float | None = None) -> None:
+        closing.set()
+        await asyncio.sleep(0.2)
+        await close(connection, timeout=timeout)
+
+    async def work() -> None:
+        async with handler:
+            assert await handler.db.fetchval("SELECT 1") == 1
+            await handler.check_connection()
+            monkeypatch.setattr(asyncpg.Connection, "close", slowly)
+
+    task = asyncio.ensure_future(work())
+    await closing.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    assert database.sql(query) == "0"
+
+
+async def test_cancelled_twice_while_it_dials_it_leaves_nothing_that_dials() -> None:
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        before = asyncio.all_tasks()
+        dialling = asyncio.ensure_future(connect(Target.from_url(f"postgresql://me@127.0.0.1:{port}/app")))
+        while not writers:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            dialling.cancel()
+            await asyncio.sleep(0.05)
+        await asyncio.wait({dialling})
+        assert dialling.cancelled()
+        await asyncio.sleep(0.05)
+        assert asyncio.all_tasks() <= before
+        writers[0].close()
 
 
 async def test_a_host_that_does_not_exist() -> None:

@@ -215,6 +215,22 @@ async def test_a_file_system_without_hard_links_will_do(
     assert (tmp_path / "a").read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.EIO])
+async def test_a_name_that_was_given_although_the_answer_says_no_is_the_files_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    link = os.link
+
+    def answered_wrongly(source: Path, target: Path, **options: bool) -> None:
+        link(source, target, **options)
+        raise OSError(number, os.strerror(number), str(source))
+
+    monkeypatch.setattr(os, "link", answered_wrongly)
+    await put(LocalStorage(tmp_path), "a", b"x")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
 async def test_a_folder_that_cannot_be_synced_takes_the_name_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +436,15 @@ async def test_the_list_holds_complete_files_the_newest_last(tmp_path: Path) -> 
     found = await storage.list()
     assert [(file.name, file.size, file.modified) for file in found] == [("c", 0, 1000), ("a", 1, 1001), ("b", 2, 1002)]
     assert [file.path for file in found] == [storage.path(name) for name in ("c", "a", "b")]
+
+
+async def test_a_link_that_leads_nowhere_does_not_hide_the_others(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    await put(storage, "a", b"x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken").symlink_to("gone")
+    (tmp_path / "through").symlink_to(tmp_path / "a" / "b")
+    assert [file.name for file in await storage.list()] == ["a"]
 
 
 async def test_a_missing_folder_is_empty_and_is_not_made_by_looking(tmp_path: Path) -> None:

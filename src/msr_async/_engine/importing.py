@@ -77,6 +77,7 @@ async def import_lines(
                 rows = _Rows(codec_of(head), placing, whole)
                 async for block in blocks:
                     await intake.take(await to_thread.run_sync(rows.of, block))
+            rows.check_end()
             manifest = await intake.finish(placing.documents(), _notes(head, whole))
             size = await intake.appender.finish(manifest)
     except BackupInvalid as error:
@@ -93,6 +94,8 @@ async def import_lines(
 class _Whole(Struct, frozen=True, kw_only=True):
     head: bytes
     rows: int
+    sha256: str
+    """Of the lines of the rows, as they were read first."""
     untouched: bool
     """The lines are those that were exported, and as many as the head says."""
 
@@ -144,8 +147,9 @@ class _Look:
                 f"Its last line says {tail.rows} rows, and there are {self._rows}.",
                 hint="Export it again; if you took lines out or put some in, correct the number in the last line.",
             )
-        untouched = tail.sha256 == self._digest.hexdigest() and _head(self._head).rows == self._rows
-        return _Whole(head=self._head, rows=self._rows, untouched=untouched)
+        digest = self._digest.hexdigest()
+        untouched = tail.sha256 == digest and _head(self._head).rows == self._rows
+        return _Whole(head=self._head, rows=self._rows, sha256=digest, untouched=untouched)
 
 
 class _Kind(Struct, frozen=True, kw_only=True):
@@ -167,6 +171,8 @@ def _head(line: bytes) -> Head:
         )
     try:
         return msgspec.json.decode(line, type=Head)
+    except UnicodeDecodeError:
+        raise _wrong(1, "it is not UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _wrong(1, str(error)) from None
 
@@ -216,18 +222,30 @@ class _Rows:
         self._whole = whole
         self._split = _Splitter()
         self._number = 0
+        self._digest = hashlib.sha256()
 
     def of(self, block: bytes | None) -> list[tuple[int, bytes]]:
         rows = []
         for line in self._split.lines(block):
             self._number += 1
             if 1 < self._number <= self._whole.rows + 1:
+                self._digest.update(line + b"\n")
                 try:
                     row = self._codec.to_row(line, times=self._whole.untouched)
                     rows.append((self._placing.part(row), row))
                 except ValueError as error:
                     raise _wrong(self._number, str(error)) from None
         return rows
+
+    def check_end(self) -> None:
+        """Raises:
+        BackupInvalid: these were other lines than at the first reading, by which the file was judged.
+        """
+        if self._digest.hexdigest() != self._whole.sha256:
+            raise BackupInvalid(
+                "The file was changed while it was read; no backup was made.",
+                hint="Import it again when nobody writes to it.",
+            )
 
 
 class _Intake:

@@ -14,7 +14,7 @@ import anyio.to_thread
 from google.auth.credentials import Credentials
 from google.cloud.firestore import AsyncClient
 
-from ..errors import ConfigError, ConnectionFailed, ConnectionLost, ScriptFailed
+from ..errors import ConfigError, ConnectionFailed, ConnectionLost, ScriptFailed, already_open
 from ..models import DatabaseInfo, Direction, Issue, Script
 from ..protocols import Change, Progress, WorkOptions
 from ..shielding import to_its_end
@@ -194,6 +194,8 @@ class FirestoreHandler:
     async def __aenter__(self) -> FirestoreHandler:
         # Reading a file and asking the machine for its credentials blocks.
         credentials = None if self._emulator else await anyio.to_thread.run_sync(credentials_from, self._credentials)
+        if self._clients is not None:
+            raise already_open()
         self._clients = Clients(self.home, credentials=credentials, emulator=self._emulator)
         return self
 

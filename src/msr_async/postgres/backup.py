@@ -234,9 +234,9 @@ class PostgresSnapshot:
         except LockTimeout:
             # Somebody waits for an exclusive lock on this table, and whoever asks now stands behind him; the leader
             # has its lock already. Nothing was sent yet: the lock comes before the first row.
-            self._idle.append(connection)
             await connection.execute("ROLLBACK")
             await self._join(connection)
+            self._idle.append(connection)
             async with self._leader_turn:
                 return await self._copy(self._leader, part, send)
         except BaseException:

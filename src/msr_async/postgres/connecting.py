@@ -16,7 +16,7 @@ from msgspec import Struct
 from ..errors import ConfigError, DatabaseError
 from ..shielding import within
 from .driver import Connection, Pool
-from .translating import DRIVER_ERRORS, connect_error
+from .translating import connect_error
 
 _CONNECT_TIMEOUT = 15.0
 _HANG_UP_DEADLINE = 1.0
@@ -206,11 +206,13 @@ async def _dial(target: Target) -> Connection:
     try:
         return await asyncio.shield(dialling)
     except asyncio.CancelledError:
-        await within(_HANG_UP_DEADLINE, lambda: asyncio.wait([dialling]))
-        if not dialling.done():
-            dialling.cancel()
-        elif not dialling.cancelled() and dialling.exception() is None:
-            dialling.result().terminate()
+        try:
+            await within(_HANG_UP_DEADLINE, lambda: asyncio.wait([dialling]))
+        finally:  # also when a second cancellation cuts the waiting
+            if not dialling.done():
+                dialling.cancel()
+            elif not dialling.cancelled() and dialling.exception() is None:
+                dialling.result().terminate()
         raise
 
 
@@ -243,5 +245,7 @@ async def close(connection: Connection, *, abruptly: bool = False) -> None:
 
 
 async def _hang_up(connection: Connection, timeout: float) -> None:
-    with suppress(*DRIVER_ERRORS):
+    # After a COPY that was cancelled asyncpg may meet an answer that it does not expect: an AttributeError, often on
+    # uvloop. Whatever it is, the connection is terminated then, and what brought us here is the one to tell.
+    with suppress(Exception):
         await connection.close(timeout=timeout)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
-from ..errors import ConfigError, DatabaseError, ScriptFailed
+from ..errors import ConfigError, DatabaseError, ScriptFailed, already_open
 from ..models import DatabaseInfo, Direction, Issue, Script
 from ..protocols import Change, Progress, WorkOptions
-from ..shielding import within
+from ..shielding import to_its_end, within
 from .asking import ask
 from .connecting import Target
 from .driver import Connection, Pool
@@ -153,6 +153,8 @@ class PostgresHandler:
         return self._target
 
     async def __aenter__(self) -> PostgresHandler:
+        if self._pool is not None:
+            raise already_open()
         if isinstance(self._dsn, str):
             # min_size=0: nothing is opened before somebody asks, so a bad address is reported by check_connection
             self._pool = await asyncpg.create_pool(self._dsn, min_size=0)
@@ -161,13 +163,15 @@ class PostgresHandler:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        pool, self._pool = self._pool, None
+        await to_its_end(self._close(None if pool is self._dsn else pool))
+
+    async def _close(self, pool: Pool | None) -> None:
         if self._watcher is not None:
             await self._watcher.close()
         await self._session.close()
-        pool = self._pool
-        if pool is not None and pool is not self._dsn and not await within(5, pool.close):
+        if pool is not None and not await within(5, pool.close):
             pool.terminate()
-        self._pool = None
 
     async def check_connection(self) -> None:
         connection = await self._session.connection()

@@ -276,13 +276,19 @@ def _listed(folder: Path) -> list[StoredFile]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name.endswith(ENDING):
                 continue
-            with suppress(FileNotFoundError):  # deleted while we look
+            try:
                 status = entry.stat()
-                if stat.S_ISREG(status.st_mode):
-                    stored = StoredFile(
-                        name=entry.name, path=Path(entry.path), size=status.st_size, modified=status.st_mtime
-                    )
-                    files.append((status.st_mtime_ns, stored))
+            except FileNotFoundError:  # deleted while we look
+                continue
+            except OSError:
+                if entry.is_symlink():  # one that leads nowhere says nothing of the folder
+                    continue
+                raise
+            if stat.S_ISREG(status.st_mode):
+                stored = StoredFile(
+                    name=entry.name, path=Path(entry.path), size=status.st_size, modified=status.st_mtime
+                )
+                files.append((status.st_mtime_ns, stored))
     files.sort(key=lambda item: (item[0], item[1].name))
     return [stored for _, stored in files]
 

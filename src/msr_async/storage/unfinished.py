@@ -98,16 +98,16 @@ def publish(partial: Path, final: Path) -> None:
     """
     try:
         os.link(partial, final, follow_symlinks=False)
-    except FileExistsError:
-        raise
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        # exFAT, some network and container file systems have no hard links. A rename overwrites, so look first: what is
-        # left is the instant between the two calls, and names of backups are random.
-        if os.path.lexists(final):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from None
-        os.rename(partial, final)
+        # NFS asks again when an answer was lost, and hears then that the name is taken: by this very file.
+        if not _are_one(partial, final):
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            # exFAT, some network and container file systems have no hard links. A rename overwrites, so look first:
+            # what is left is the instant between the two calls, and names of backups are random.
+            if os.path.lexists(final):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from None
+            os.rename(partial, final)
     try:
         remove(partial)
         sync_folder(final.parent)
@@ -187,6 +187,13 @@ def _lock(descriptor: int) -> bool:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
     return True
+
+
+def _are_one(partial: Path, final: Path) -> bool:
+    try:
+        return os.path.samestat(os.lstat(partial), os.lstat(final))
+    except OSError:
+        return False
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from ..errors import ConnectionFailed
+from ..errors import ConnectionFailed, already_open
 from ..models import DatabaseInfo, Direction, Issue, Script
 from ..protocols import Backup, Change, Lock, Progress, SchemaVersion, WorkOptions
 from . import memory_scripts
@@ -69,6 +69,8 @@ class MemoryHandler:
         return self._backup
 
     async def __aenter__(self) -> MemoryHandler:
+        if self._open:
+            raise already_open()
         self._open = True
         return self
 

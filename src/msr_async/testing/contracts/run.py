@@ -7,7 +7,7 @@ from typing import Generic, NoReturn, TypeVar
 
 import anyio
 
-from ...errors import ScriptFailed
+from ...errors import ConfigError, ScriptFailed
 from ...protocols import WorkOptions
 from .saying import TRANSACTION, OwnError, ensure, put
 from .world import World, raising
@@ -48,6 +48,16 @@ class RunContract(Generic[ConnT]):
                 await world.handler.run(work, TRANSACTION)
             assert raised.error is error
             assert await world.contents() == before
+
+    async def test_a_handler_that_is_open_is_not_opened_again_and_goes_on(self) -> None:
+        async with self.world() as world:
+            with raising(ConfigError) as raised:
+                async with world.handler:
+                    raise AssertionError("it was opened a second time")
+            assert "open already" in str(raised.error)
+            await world.handler.check_connection()
+            await put(world, "a", "1")
+            assert (await world.contents())["things"] == {"a": "1"}
 
     async def test_nothing_of_a_unit_is_seen_before_its_end(self) -> None:
         async with self.world() as world:
