@@ -11,11 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from msr_async._engine.naming import backup_name
+from msr_async.config import BackupConfig
 from msr_async.errors import BackupNotFound, StorageError, StorageFull
 from msr_async.protocols import Storage
 from msr_async.storage import LocalStorage, local, unfinished
@@ -381,6 +385,27 @@ async def test_only_old_and_abandoned_unfinished_files_are_cleared_away(tmp_path
             "new-0123abcd.msrbak.partial",
             "slow-0123abcd.msrbak.partial",
         ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"custom": "nightly", "suffix": "v1.2"},
+        {"extension": "msr.bak"},
+        {"prefix": "", "timestamp": False},
+        {"prefix": "", "timestamp": False, "suffix": "a-b.c", "extension": "x.y"},
+    ],
+)
+async def test_what_a_kill_leaves_of_a_backup_is_cleared_away_whatever_it_is_called(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    name = backup_name(BackupConfig(**settings), now=datetime.now(UTC), token="0a1b2c3d")
+    left = tmp_path / f"{name}.partial"
+    left.write_bytes(b"half of it")
+    os.utime(left, (0, 0))
+    await put(LocalStorage(tmp_path), "a", b"x")
+    assert names(tmp_path) == ["a"]
 
 
 async def test_many_writers_of_one_name_leave_one_file_and_it_is_whole(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ..errors import StorageError, StorageFull
 
 ENDING = ".partial"
 _STALE_AFTER = 24 * 3600.0
-_OURS = re.compile(r"-[0-9a-f]{8}(-[^/]*)?\.[^./]+\.partial$")
+_OURS = re.compile(r"(^|-)[0-9a-f]{8}(-[^/]*)?\.[^/]+\.partial$")
 """The names that backups get: others may keep files with this ending in the folder."""
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _ATTEMPTS = 8
